@@ -84,6 +84,7 @@ struct imap_message {
 	unsigned int items; /* enum imap_item */
 	uint32_t number;    /* message sequence number of the response; 0 in a UIDFETCH */
 	uint32_t uid;
+	uint16_t value; /* what imap_mailbox keeps of the flags, once it knows the message */
 	uint64_t modseq;
 	uint64_t size;
 	int64_t internaldate; /* seconds since 1970 */

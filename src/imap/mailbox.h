@@ -1,0 +1,93 @@
+/* What is known of one mailbox, whatever connection shows it at the moment: the UIDs that have been
+ * told, whether each is read (all its flags where the server has no CONDSTORE), and how far the
+ * server was followed. Small whatever the mailbox holds: sorted runs, one table of the distinct sets
+ * of flags. RFC 9051 section 2.3, RFC 7162.
+ *
+ * It holds no message data and does no I/O; imap/client fills it and tells the changes.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "imap/message.h"
+#include "util/bytes.h"
+#include "util/runs.h"
+
+/* Values of the runs: read or not, when the flags are not known one by one; from
+ * IMAP_MAILBOX_FIRST_SET on, a place in the table of sets. */
+enum {
+	IMAP_MAILBOX_UNREAD = 0,
+	IMAP_MAILBOX_READ = 1,
+	IMAP_MAILBOX_FIRST_SET = 2,
+	IMAP_MAILBOX_MAX_SETS = 4096, /* more, and messages are only read or unread again */
+};
+
+/* How far a mailbox has been followed; what is stored. */
+struct imap_cursor {
+	uint32_t uidvalidity;   /* 0: never synchronised */
+	uint32_t watermark;     /* a UID from here on that is not among the messages is new; one below
+	                         * is not. At least 1. 0 means 2^32: every UID is used up */
+	uint64_t highestmodseq; /* all changes up to here have been seen; 0: none */
+	bool has_flags;         /* the flags of single messages are known: no CONDSTORE */
+};
+
+struct imap_mailbox {
+	char *name;           /* UTF-8, as on the bus */
+	struct runs messages; /* UID to value */
+	uint64_t n_unread;
+	struct imap_cursor cursor;
+	uint32_t uidnext; /* as the server said, else one above the highest UID; 0: unknown */
+	struct imap_flag_sets *flag_sets;
+
+	/* How often in a row the server failed to give the data of what is new, and the message in
+	 * question when it is known. */
+	unsigned int n_refusals;
+	uint32_t refused_uid;
+};
+
+/* A mailbox of which nothing is known. NULL when out of memory. */
+struct imap_mailbox *imap_mailbox_new(const char *name);
+
+/* NULL is allowed. Returns NULL. */
+struct imap_mailbox *imap_mailbox_free(struct imap_mailbox *mailbox);
+
+/* Forgets all that is known; the cursor is that of a mailbox never synchronised. */
+void imap_mailbox_reset(struct imap_mailbox *mailbox);
+
+/* Brings back what was stored: first the sets of flags, then this. The runs are taken. A run whose
+ * value is in no set counts as unread. */
+void imap_mailbox_restore(struct imap_mailbox *mailbox, const struct imap_cursor *cursor,
+	struct runs *messages);
+
+/* Puts a set into the table at its stored place; flags as imap_mailbox_flag_set() gives them. 0,
+ * -EINVAL (place taken or out of range), -ENOMEM. */
+int imap_mailbox_restore_flag_set(struct imap_mailbox *mailbox, uint16_t value, const char *flags);
+
+/* The set of flags at this place, in ASCII order, separated by blanks; NULL when there is none. */
+const char *imap_mailbox_flag_set(const struct imap_mailbox *mailbox, uint16_t value);
+
+/* One above the highest place in the table (IMAP_MAILBOX_FIRST_SET when it is empty). Entries never
+ * change: what was stored before needs no second look. */
+uint16_t imap_mailbox_flag_sets_end(const struct imap_mailbox *mailbox);
+
+/* The value for these flags under the mailbox's way of keeping them (cursor.has_flags). A value, or
+ * -ENOMEM. */
+int imap_mailbox_value(struct imap_mailbox *mailbox, const struct imap_message *message);
+
+bool imap_mailbox_is_read(const struct imap_mailbox *mailbox, uint16_t value);
+
+/* Adds the messages first..last, or changes their value. 0 or -ENOMEM. */
+int imap_mailbox_put(struct imap_mailbox *mailbox, uint32_t first, uint32_t last, uint16_t value);
+
+/* Removes them. 0 or -ENOMEM. */
+int imap_mailbox_remove(struct imap_mailbox *mailbox, uint32_t first, uint32_t last);
+
+/* Replaces all messages: the runs are taken, n_unread is counted anew. */
+void imap_mailbox_replace(struct imap_mailbox *mailbox, struct runs *messages);
+
+/* Whether a message that the server has, and that is not among the known, is new. */
+bool imap_mailbox_is_new(const struct imap_mailbox *mailbox, uint32_t uid);
+
+/* The watermark goes up to one above the highest known UID (never down). */
+void imap_mailbox_raise_watermark(struct imap_mailbox *mailbox);
