@@ -31,7 +31,8 @@ struct imap_credentials {
 /* The strongest mechanism that both sides have, from the "AUTH=" words of the capabilities (words
  * with another beginning are passed over): SCRAM-SHA-256-PLUS, SCRAM-SHA-1-PLUS, SCRAM-SHA-256,
  * SCRAM-SHA-1, CRAM-MD5, PLAIN, LOGIN for a password; OAUTHBEARER, XOAUTH2 for a token; EXTERNAL
- * without a secret. PLUS only where channel bindings exist and without_plus is false.
+ * without a secret. PLUS only where channel bindings exist and without_plus is false; SCRAM and
+ * CRAM-MD5 only where SASLprep (RFC 4013, Unicode 3.2: no emoji) takes user and secret.
  * A static string, or NULL when there is none. */
 const char *imap_sasl_choose(const struct imap_credentials *credentials,
 	const struct span *capabilities, size_t n_capabilities, bool without_plus);
@@ -45,7 +46,9 @@ bool imap_sasl_is_usable(const char *mechanism, enum imap_secret_kind kind);
 struct imap_sasl;
 
 /* Copies the credentials and wipes the copy in imap_sasl_free(). mechanism: as chosen.
- * -EOPNOTSUPP: unknown mechanism, or the secret's kind does not fit; -ENOMEM. */
+ * -EOPNOTSUPP: unknown mechanism, or the secret's kind does not fit, or PLUS without a channel
+ * binding; -EINVAL: user or secret is missing, no UTF-8, or holds characters that the mechanism
+ * forbids (SASLprep, RFC 4013; control-A with OAuth); -ENOMEM. */
 int imap_sasl_new(const char *mechanism, const struct imap_credentials *credentials,
 	struct imap_sasl **ret_sasl);
 
