@@ -3,6 +3,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "util/bytes.h"
 
@@ -18,3 +19,20 @@ enum text_lines {
 char *text_clean(struct span span, enum text_lines lines, size_t max_chars);
 
 bool text_is_utf8(struct span span);
+
+/* The parts it is made of, for those who clean by another rule. */
+
+#define TEXT_INVALID UINT32_MAX
+
+/* Takes the next character off the front of a span that is not empty; TEXT_INVALID for octets that
+ * are no UTF-8, as many as one U+FFFD should stand for. */
+uint32_t text_next(struct span *span);
+
+/* How many octets the character has, written to buffer; U+FFFD for TEXT_INVALID. */
+size_t text_encode(uint32_t c, char buffer[static 4]);
+
+/* C0, DEL and C1. */
+bool text_is_control(uint32_t c);
+
+/* Bidi controls, U+2028, U+2029 and noncharacters. */
+bool text_is_deceptive(uint32_t c);

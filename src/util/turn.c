@@ -1,0 +1,343 @@
+#include "util/turn.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/timerfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "util/clock.h"
+
+/* How often tasks may wake each other before the watchers get their share. */
+#define N_ROUNDS_HIGHEST   16
+
+#define HEAP_SIZE_AT_FIRST 16
+
+struct turn {
+	struct ev_loop *loop;      /* borrowed */
+	struct ev_prepare prepare; /* runs the tasks */
+	struct ev_check check;     /* a new turn: the time is read again */
+	struct ev_idle idle;       /* while something is left to do: the loop does not block */
+	struct ev_io timer;        /* while there are deadlines */
+	uint64_t armed;            /* what the timer is set to; USEC_NEVER: it is not */
+	uint64_t now;
+	bool is_now_read;
+	struct list ready;
+	struct task **heap; /* a binary heap, the nearest deadline first; tasks are borrowed */
+	size_t heap_len;
+	size_t heap_size;
+};
+
+static void place(struct turn *turn, size_t position, struct task *task)
+{
+	turn->heap[position] = task;
+	task->heap_position = position;
+}
+
+static void sift_up(struct turn *turn, size_t position)
+{
+	struct task *task = turn->heap[position];
+	while (position > 0) {
+		size_t parent = (position - 1) / 2;
+		if (turn->heap[parent]->deadline <= task->deadline) {
+			break;
+		}
+		place(turn, position, turn->heap[parent]);
+		position = parent;
+	}
+	place(turn, position, task);
+}
+
+static void sift_down(struct turn *turn, size_t position)
+{
+	struct task *task = turn->heap[position];
+	for (;;) {
+		size_t child = 2 * position + 1;
+		if (child >= turn->heap_len) {
+			break;
+		}
+		if (child + 1 < turn->heap_len &&
+			turn->heap[child + 1]->deadline < turn->heap[child]->deadline) {
+			child++;
+		}
+		if (turn->heap[child]->deadline >= task->deadline) {
+			break;
+		}
+		place(turn, position, turn->heap[child]);
+		position = child;
+	}
+	place(turn, position, task);
+}
+
+static int heap_add(struct turn *turn, struct task *task)
+{
+	if (turn->heap_len == turn->heap_size) {
+		size_t size = turn->heap_size > 0 ? turn->heap_size * 2 : HEAP_SIZE_AT_FIRST;
+		struct task **heap = reallocarray(turn->heap, size, sizeof(*heap));
+		if (!heap) {
+			return -ENOMEM;
+		}
+		turn->heap = heap;
+		turn->heap_size = size;
+	}
+	place(turn, turn->heap_len, task);
+	turn->heap_len++;
+	return 0;
+}
+
+static void heap_remove(struct turn *turn, struct task *task)
+{
+	size_t position = task->heap_position;
+	task->heap_position = SIZE_MAX;
+	task->deadline = USEC_NEVER;
+	turn->heap_len--;
+	if (position == turn->heap_len) {
+		return;
+	}
+	place(turn, position, turn->heap[turn->heap_len]);
+	sift_up(turn, position);
+	sift_down(turn, turn->heap[position]->heap_position);
+}
+
+static uint64_t nearest_deadline(const struct turn *turn)
+{
+	return turn->heap_len > 0 ? turn->heap[0]->deadline : USEC_NEVER;
+}
+
+static void wake_expired(struct turn *turn)
+{
+	while (nearest_deadline(turn) <= turn_now(turn)) {
+		struct task *task = turn->heap[0];
+		heap_remove(turn, task);
+		task_wake(task);
+	}
+}
+
+/* Tasks that are woken meanwhile wait for the next round. */
+static void run_round(struct turn *turn)
+{
+	struct list round;
+	list_init(&round);
+	while (!list_is_empty(&turn->ready)) {
+		struct list *node = turn->ready.next;
+		list_remove(node);
+		list_append(&round, node);
+	}
+	while (!list_is_empty(&round)) {
+		struct list *node = round.next;
+		list_remove(node);
+		struct task *task = list_entry(node, struct task, ready);
+		task->run(task);
+	}
+}
+
+static void arm(struct turn *turn)
+{
+	uint64_t deadline = nearest_deadline(turn);
+	if (deadline == turn->armed) {
+		return;
+	}
+	struct itimerspec spec = {0};
+	if (deadline != USEC_NEVER) {
+		spec.it_value.tv_sec = (time_t)(deadline / USEC_PER_SEC);
+		spec.it_value.tv_nsec = (long)(deadline % USEC_PER_SEC * 1000);
+		if (deadline == 0) {
+			/* All zero would be never. */
+			spec.it_value.tv_nsec = 1;
+		}
+		ev_io_start(turn->loop, &turn->timer);
+	} else {
+		ev_io_stop(turn->loop, &turn->timer);
+	}
+	if (timerfd_settime(turn->timer.fd, TFD_TIMER_ABSTIME, &spec, NULL) == 0) {
+		turn->armed = deadline;
+	}
+}
+
+/* The timer is armed late, so that a deadline which tasks move to and fro costs one system call. */
+static void on_prepare(struct ev_loop *loop, struct ev_prepare *watcher, int events)
+{
+	(void)events;
+	struct turn *turn = watcher->data;
+	wake_expired(turn);
+	for (int n = 0; n < N_ROUNDS_HIGHEST && !list_is_empty(&turn->ready); n++) {
+		run_round(turn);
+		wake_expired(turn);
+	}
+	if (list_is_empty(&turn->ready)) {
+		ev_idle_stop(loop, &turn->idle);
+	}
+	arm(turn);
+	turn->is_now_read = false;
+}
+
+static void on_check(struct ev_loop *loop, struct ev_check *watcher, int events)
+{
+	(void)loop;
+	(void)events;
+	struct turn *turn = watcher->data;
+	turn->is_now_read = false;
+}
+
+/* Being active is all that the loop needs of it. */
+static void on_idle(struct ev_loop *loop, struct ev_idle *watcher, int events)
+{
+	(void)loop;
+	(void)watcher;
+	(void)events;
+}
+
+/* Whose deadline it was is seen at the end of the turn. */
+static void on_timer(struct ev_loop *loop, struct ev_io *watcher, int events)
+{
+	(void)loop;
+	(void)events;
+	struct turn *turn = watcher->data;
+	uint64_t n_expirations;
+	if (read(watcher->fd, &n_expirations, sizeof(n_expirations)) > 0) {
+		turn->armed = USEC_NEVER;
+	}
+}
+
+int turn_new(struct ev_loop *loop, struct turn **ret_turn)
+{
+	struct turn *turn = calloc(1, sizeof(*turn));
+	if (!turn) {
+		return -ENOMEM;
+	}
+	int fd = timerfd_create(CLOCK_BOOTTIME, TFD_NONBLOCK | TFD_CLOEXEC);
+	if (fd < 0) {
+		int error = -errno;
+		free(turn);
+		return error;
+	}
+	turn->loop = loop;
+	turn->armed = USEC_NEVER;
+	list_init(&turn->ready);
+	ev_prepare_init(&turn->prepare, on_prepare);
+	ev_check_init(&turn->check, on_check);
+	ev_idle_init(&turn->idle, on_idle);
+	ev_io_init(&turn->timer, on_timer, fd, EV_READ);
+	turn->prepare.data = turn;
+	turn->check.data = turn;
+	turn->timer.data = turn;
+	/* Before the watchers of others: what tasks queue is seen by a prepare watcher that sends
+	 * it, and no watcher asks for a time that is over. */
+	ev_set_priority(&turn->prepare, EV_MAXPRI);
+	ev_set_priority(&turn->check, EV_MAXPRI);
+	ev_prepare_start(loop, &turn->prepare);
+	ev_check_start(loop, &turn->check);
+	/* A loop in which nothing else is left may end. */
+	ev_unref(loop);
+	ev_unref(loop);
+	*ret_turn = turn;
+	return 0;
+}
+
+struct turn *turn_free(struct turn *turn)
+{
+	if (!turn) {
+		return NULL;
+	}
+	ev_ref(turn->loop);
+	ev_ref(turn->loop);
+	ev_prepare_stop(turn->loop, &turn->prepare);
+	ev_check_stop(turn->loop, &turn->check);
+	ev_idle_stop(turn->loop, &turn->idle);
+	ev_io_stop(turn->loop, &turn->timer);
+	close(turn->timer.fd);
+	free(turn->heap);
+	free(turn);
+	return NULL;
+}
+
+struct ev_loop *turn_loop(struct turn *turn)
+{
+	return turn->loop;
+}
+
+uint64_t turn_now(struct turn *turn)
+{
+	if (!turn->is_now_read) {
+		turn->now = clock_now_usec();
+		turn->is_now_read = true;
+	}
+	return turn->now;
+}
+
+void task_init(struct task *task, struct turn *turn, void (*run)(struct task *task))
+{
+	*task = (struct task){
+		.turn = turn,
+		.run = run,
+		.deadline = USEC_NEVER,
+		.heap_position = SIZE_MAX,
+	};
+	list_init(&task->ready);
+}
+
+static void clear_deadline(struct task *task)
+{
+	if (task->heap_position != SIZE_MAX) {
+		heap_remove(task->turn, task);
+	}
+}
+
+void task_done(struct task *task)
+{
+	if (!task->turn) {
+		return;
+	}
+	clear_deadline(task);
+	list_remove(&task->ready);
+	task->turn = NULL;
+}
+
+/* The idle watcher sees to it that the loop comes to the end of the turn without blocking before,
+ * also when all other watchers are stopped. */
+void task_wake(struct task *task)
+{
+	if (!task->turn || !list_is_empty(&task->ready)) {
+		return;
+	}
+	list_append(&task->turn->ready, &task->ready);
+	ev_idle_start(task->turn->loop, &task->turn->idle);
+}
+
+static uint64_t round_up(uint64_t deadline, uint64_t slack)
+{
+	uint64_t grid = USEC_PER_SEC;
+	if (slack < grid) {
+		return deadline;
+	}
+	while (grid <= slack / 2) {
+		grid *= 2;
+	}
+	uint64_t missing = (grid - deadline % grid) % grid;
+	return missing < USEC_NEVER - deadline ? deadline + missing : deadline;
+}
+
+int task_set_deadline(struct task *task, uint64_t deadline, uint64_t slack)
+{
+	struct turn *turn = task->turn;
+	if (!turn) {
+		return 0;
+	}
+	if (deadline == USEC_NEVER) {
+		clear_deadline(task);
+		return 0;
+	}
+	if (task->heap_position == SIZE_MAX) {
+		int error = heap_add(turn, task);
+		if (error < 0) {
+			return error;
+		}
+	}
+	task->deadline = round_up(deadline, slack);
+	sift_up(turn, task->heap_position);
+	sift_down(turn, task->heap_position);
+	if (nearest_deadline(turn) < turn->armed) {
+		ev_idle_start(turn->loop, &turn->idle);
+	}
+	return 0;
+}
