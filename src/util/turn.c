@@ -134,6 +134,11 @@ static void run_round(struct turn *turn)
 static void arm(struct turn *turn)
 {
 	uint64_t deadline = nearest_deadline(turn);
+	if (deadline == USEC_NEVER) {
+		ev_io_stop(turn->loop, &turn->timer);
+	} else {
+		ev_io_start(turn->loop, &turn->timer);
+	}
 	if (deadline == turn->armed) {
 		return;
 	}
@@ -145,9 +150,6 @@ static void arm(struct turn *turn)
 			/* All zero would be never. */
 			spec.it_value.tv_nsec = 1;
 		}
-		ev_io_start(turn->loop, &turn->timer);
-	} else {
-		ev_io_stop(turn->loop, &turn->timer);
 	}
 	if (timerfd_settime(turn->timer.fd, TFD_TIMER_ABSTIME, &spec, NULL) == 0) {
 		turn->armed = deadline;
