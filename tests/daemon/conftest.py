@@ -1,0 +1,114 @@
+"""Fixtures for tests of the daemon: a bus, servers, and mailidled itself.
+
+    def test_new_mail(daemon, bus, dovecot):
+        user = dovecot.user()
+        daemon(Account("work", dovecot, user))
+        bus.wait_for_state("work", "INBOX", "idle")
+        dovecot.deliver(user, message("hello"))
+        assert bus.wait_for_signal("NewMail").arguments[2][0]["Subject"] == "hello"
+
+The servers live as long as the process; every test makes users of its own on them. A test that stops,
+starts or slows a server makes a server of its own.
+"""
+
+import pathlib
+import sys
+import tempfile
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+
+from busclient import Bus
+from busdaemon import BusDaemon
+from mailidled import Daemon
+from servers import Certificates, Courier, Cyrus, Dovecot
+
+
+@pytest.fixture(scope="session")
+def certificates():
+    return Certificates.shared()
+
+
+def run_server(kind):
+    reason = kind.unavailable()
+    if reason is not None:
+        pytest.skip(f"{kind.__name__}: {reason}")
+    with kind() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def dovecot():
+    yield from run_server(Dovecot)
+
+
+@pytest.fixture(scope="session")
+def cyrus():
+    yield from run_server(Cyrus)
+
+
+@pytest.fixture(scope="session")
+def courier():
+    yield from run_server(Courier)
+
+
+@pytest.fixture(params=["dovecot", "cyrus", "courier"])
+def server(request):
+    """Each of the three in turn."""
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+def folder():
+    """A folder with a short name (sockets lie in it), gone after the test."""
+    with tempfile.TemporaryDirectory(prefix="mailidle-test-") as name:
+        yield pathlib.Path(name)
+
+
+@pytest.fixture
+def bus_daemon(folder):
+    """A session bus for this test alone."""
+    daemon = BusDaemon(folder)
+    yield daemon
+    daemon.stop()
+
+
+@pytest.fixture
+def bus(bus_daemon):
+    """A program on that bus, which watches mailidled from the first moment."""
+    client = Bus(bus_daemon.address)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def new_daemon(folder, bus):
+    """Makes a Daemon that is neither configured nor started; ends it after the test."""
+    made = []
+
+    def make(environment=None):
+        own = folder / f"daemon{len(made) + 1}"
+        own.mkdir()
+        made.append(Daemon(own, bus, environment))
+        return made[-1]
+
+    yield make
+    problems = []
+    for daemon in made:
+        try:
+            daemon.close()
+        except Exception as problem:
+            problems.append(problem)
+    if problems:
+        raise problems[0]
+
+
+@pytest.fixture
+def daemon(new_daemon):
+    """Starts mailidled with these accounts: daemon(Account(...), text="notifications {...}")."""
+
+    def start(*accounts, text="", arguments=(), environment=None):
+        return new_daemon(environment).configure(*accounts, text=text).start(*arguments)
+
+    return start
