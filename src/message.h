@@ -4,6 +4,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "imap/message.h"
@@ -42,6 +43,7 @@ enum message_item {
 struct message {
 	uint32_t uid;
 	uint32_t uidvalidity;
+	bool is_moved; /* a Move of ours brought it into the mailbox: nobody is to be notified */
 	char **flags; /* without \Recent; NULL-terminated; NULL: not known */
 	char *subject;
 	struct message_addresses from, sender, reply_to, to, cc, bcc;
@@ -73,3 +75,6 @@ struct message *message_new(const struct imap_message *raw, uint32_t uidvalidity
 
 /* NULL is allowed. Returns NULL. */
 struct message *message_free(struct message *message);
+
+/* How many octets it takes, about the same in memory and on the bus: for limits. */
+size_t message_size(const struct message *message);
