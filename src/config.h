@@ -1,5 +1,6 @@
 /* The configuration file: what the contract's table says, parsed by libconfuse (the only place that
- * knows it) and checked as a whole.
+ * knows it) and checked as a whole. Because it names commands to run, the file must belong to us or
+ * to root, and nobody else may be able to write it; it has at most 1 MiB.
  */
 #pragma once
 
@@ -15,14 +16,16 @@ enum config_security {
 	CONFIG_SECURITY_PLAIN,
 };
 
-/* Strings are never empty: an option that was not given, or is "", is NULL. */
+/* Strings are never empty: an option that was not given, or is "", is NULL. Paths are absolute:
+ * "~/" is $HOME, and what is relative begins in the folder of the configuration file. */
 struct config_account {
 	char *name;
 	char *host;
 	uint16_t port;
 	enum config_security security;
 	char *ca_file;
-	char *certificate_fingerprint; /* normalised: "sha256:" and 64 lower-case hexadecimal digits */
+	char *certificate_fingerprint; /* normalised: "sha256:" and 64 lower-case hexadecimal digits
+					*/
 	char *proxy_command;
 	char *client_certificate;
 	char *client_key;
@@ -51,8 +54,8 @@ struct config {
  * expected what" (the first syntax error, or all other mistakes in the file's order), each ended by
  * "\n". 0; -EINVAL: bad, see problems; -ENOENT, -EACCES, ... : could not be read, see problems;
  * -ENOMEM. */
-int config_load(const char *path, bool is_optional, struct config **ret_config,
-	struct bytes *problems);
+int config_load(
+	const char *path, bool is_optional, struct config **ret_config, struct bytes *problems);
 
 /* NULL is allowed. Returns NULL. */
 struct config *config_free(struct config *config);
@@ -63,7 +66,8 @@ const struct config_account *config_account(const struct config *config, const c
  * a reload. */
 bool config_account_equal(const struct config_account *a, const struct config_account *b);
 
-/* $XDG_CONFIG_HOME/mailidle/mailidle.conf; owned by the caller. NULL: neither it nor HOME is set. */
+/* $XDG_CONFIG_HOME/mailidle/mailidle.conf; owned by the caller. NULL: neither it nor HOME is set.
+ */
 char *config_default_path(void);
 
 /* Whether a name of `mailboxes` is a pattern ("*" or "%" in it). */
