@@ -79,6 +79,8 @@ struct imap_section {
 	struct imap_section *next;
 };
 
+#define IMAP_MESSAGE_SECTIONS_MAX 128
+
 struct imap_message {
 	struct arena arena; /* holds everything below, and the message itself is freed with it */
 	unsigned int items; /* enum imap_item */
@@ -99,7 +101,8 @@ struct imap_message {
 	uint64_t gm_thrid;
 	struct span *gm_labels;
 	size_t n_gm_labels;
-	struct imap_section *sections;
+	struct imap_section *sections; /* at most IMAP_MESSAGE_SECTIONS_MAX, the rest is left out */
+	size_t live; /* what arena.used was when all of it was in use: imap_message_merge() */
 };
 
 /* An empty message; NULL when out of memory. */
@@ -118,3 +121,8 @@ bool imap_message_has_flag(const struct imap_message *message, const char *flag)
 /* The section's data, or NULL. */
 const struct imap_section *imap_message_section(
 	const struct imap_message *message, const char *section);
+
+/* The part that a person reads: the first text/plain that is no attachment, else the first text/html
+ * that is none; NULL when there is neither. Whoever fetches a text and whoever decodes it choose by
+ * this. */
+const struct imap_part *imap_message_text_part(const struct imap_message *message);
