@@ -30,24 +30,28 @@ class BusDaemon:
         configuration.write_text(
             CONFIGURATION.format(kind=kind, socket=folder / f"{kind}.socket")
         )
+        log = folder / f"{kind}.log"
         read, write = os.pipe()
-        self._process = subprocess.Popen(
-            [
-                "dbus-daemon",
-                f"--config-file={configuration}",
-                "--nofork",
-                "--nopidfile",
-                "--nosyslog",
-                f"--print-address={write}",
-            ],
-            pass_fds=[write],
-            stdin=subprocess.DEVNULL,
-        )
+        with open(log, "w") as stderr:
+            self._process = subprocess.Popen(
+                [
+                    "dbus-daemon",
+                    f"--config-file={configuration}",
+                    "--nofork",
+                    "--nopidfile",
+                    "--nosyslog",
+                    f"--print-address={write}",
+                ],
+                pass_fds=[write],
+                stdin=subprocess.DEVNULL,
+                stderr=stderr,
+                start_new_session=True,
+            )
         os.close(write)
         with os.fdopen(read) as pipe:
             self.address = pipe.readline().strip()
         if not self.address:
-            raise RuntimeError("dbus-daemon did not start")
+            raise RuntimeError(f"dbus-daemon did not start: {log.read_text()}")
 
     def stop(self):
         self._process.terminate()

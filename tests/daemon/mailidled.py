@@ -151,6 +151,8 @@ class Daemon:
             env=self.environment,
             stdin=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
+            # Ctrl-C is for the tests; they end it as it should be ended.
+            start_new_session=True,
             text=True,
             errors="backslashreplace",
         )

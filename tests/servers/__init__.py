@@ -5,8 +5,6 @@
         server.deliver(user, b"Subject: hello\\r\\n\\r\\n")
         with server.client(user) as imap:
             imap.select("INBOX")
-
-`python3 -m servers` says more by example: it is a server by hand.
 """
 
 from .base import PASSWORD, Server, User
