@@ -184,32 +184,26 @@ static size_t list_parameters(
 	return n;
 }
 
-/* The engine has fetched the part that it found readable: it is the one whose octets are there. */
-static const struct imap_part *find_readable(
-	const struct imap_message *raw, const struct imap_section **ret_section)
+/* The octets of the part that a person reads; NULL where they were not fetched. */
+static const struct imap_section *find_text(
+	const struct imap_message *raw, const struct imap_part *part)
 {
-	for (const struct imap_section *section = raw->sections; section; section = section->next) {
-		if (!section->data.data) {
-			continue;
-		}
-		for (const struct imap_part *part = raw->parts; part; part = part->next) {
-			if (part->section.len == section->section.len &&
-				memcmp(part->section.data, section->section.data,
-					part->section.len) == 0) {
-				*ret_section = section;
-				return part;
-			}
-		}
+	const struct imap_section *section = part ? raw->sections : NULL;
+	while (section &&
+		(!section->data.data || section->section.len != part->section.len ||
+			memcmp(section->section.data, part->section.data, part->section.len) !=
+				0)) {
+		section = section->next;
 	}
-	return NULL;
+	return section;
 }
 
 /* NULL without an error where there is nothing to read. */
 static int decode_text(const struct imap_message *raw, size_t max_len, char **ret_text)
 {
-	const struct imap_section *section = NULL;
-	const struct imap_part *part = find_readable(raw, &section);
-	if (!part) {
+	const struct imap_part *part = imap_message_text_part(raw);
+	const struct imap_section *section = find_text(raw, part);
+	if (!section) {
 		*ret_text = NULL;
 		return 0;
 	}
