@@ -1,0 +1,74 @@
+#include "net/ticket.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "util/list.h"
+
+struct ticket {
+	struct list node;
+	uint64_t source;
+	struct bytes octets;
+	char key[];
+};
+
+/* The newest is the last. */
+static struct list tickets = {.next = &tickets, .prev = &tickets};
+static size_t n_tickets;
+
+static struct ticket *ticket_free(struct ticket *ticket)
+{
+	list_remove(&ticket->node);
+	n_tickets--;
+	bytes_wipe(&ticket->octets);
+	free(ticket);
+	return NULL;
+}
+
+void ticket_put(const char *key, uint64_t source, struct span octets)
+{
+	size_t key_size = strlen(key) + 1;
+	struct ticket *ticket = calloc(1, sizeof(*ticket) + key_size);
+	if (!ticket) {
+		return;
+	}
+	ticket->source = source;
+	memcpy(ticket->key, key, key_size);
+	bytes_init(&ticket->octets);
+	bytes_put(&ticket->octets, octets.data, octets.len);
+	if (ticket->octets.error != 0) {
+		free(ticket);
+		return;
+	}
+	LIST_FOR_EACH_SAFE (node, &tickets) {
+		struct ticket *other = list_entry(node, struct ticket, node);
+		if (other->source == source) {
+			ticket_free(other);
+		}
+	}
+	if (n_tickets == TICKETS_MAX) {
+		ticket_free(list_entry(tickets.next, struct ticket, node));
+	}
+	list_append(&tickets, &ticket->node);
+	n_tickets++;
+}
+
+void ticket_take(const char *key, struct bytes *ret_ticket)
+{
+	for (struct list *node = tickets.prev; node != &tickets; node = node->prev) {
+		struct ticket *ticket = list_entry(node, struct ticket, node);
+		if (strcmp(ticket->key, key) == 0) {
+			*ret_ticket = ticket->octets;
+			bytes_init(&ticket->octets);
+			ticket_free(ticket);
+			return;
+		}
+	}
+}
+
+void ticket_clear(void)
+{
+	while (!list_is_empty(&tickets)) {
+		ticket_free(list_entry(tickets.next, struct ticket, node));
+	}
+}

@@ -1,0 +1,851 @@
+/* Streams with TLS, against a server of GnuTLS in a thread of this process: all ways to trust, and
+ * what is refused, in which words.
+ */
+#include <dlfcn.h>
+#include <ftw.h>
+#include <netdb.h>
+#include <semaphore.h>
+
+#include "net/stream.h"
+#include "net/ticket.h"
+#include "peer.h"
+#include "turning.h"
+
+#define TLS_1_2 "NORMAL:-VERS-ALL:+VERS-TLS1.2"
+#define TLS_1_3 "NORMAL:-VERS-ALL:+VERS-TLS1.3"
+
+static char folder[256];
+static char ca_file[512];
+static char fingerprint[128];
+
+/* Where a server waits until the test has looked. */
+static sem_t gate;
+
+/* In place of the C library's: names that no /etc/hosts has are on this machine. */
+int getaddrinfo(const char *name, const char *service, const struct addrinfo *hints,
+	struct addrinfo **ret_result)
+{
+	int (*ask)(const char *, const char *, const struct addrinfo *, struct addrinfo **) = NULL;
+	*(void **)&ask = dlsym(RTLD_NEXT, "getaddrinfo");
+	bool is_ours = !(hints->ai_flags & AI_NUMERICHOST) && strstr(name, "example.org");
+	return ask(is_ours ? "127.0.0.1" : name, service, hints, ret_result);
+}
+
+struct fixture {
+	struct turning turning;
+	struct server server;
+	struct stream *stream;
+	struct stream_target target;
+};
+
+static void fixture_init(struct fixture *fixture)
+{
+	*fixture = (struct fixture){
+		.server = {.chain = "chain.pem",
+			.key = "srv.key",
+			.tls_at_once = true,
+			.serve = peer_echo},
+		.target = {.host = "localhost",
+			.tls = true,
+			.deadline_usec = 20 * USEC_PER_SEC,
+			.trust = {.ca_file = ca_file}},
+	};
+	turning_init(&fixture->turning);
+}
+
+static void dial(struct fixture *fixture)
+{
+	fixture->target.port = fixture->server.port;
+	assert_int_equal(stream_new(fixture->turning.turn, &fixture->turning.owner,
+				 &fixture->target, &fixture->stream),
+		0);
+}
+
+static void await_settled(struct fixture *fixture)
+{
+	while (stream_state(fixture->stream) == STREAM_CONNECTING ||
+		stream_state(fixture->stream) == STREAM_HANDSHAKING) {
+		turning_await(&fixture->turning);
+	}
+}
+
+static void connect_and_await(struct fixture *fixture)
+{
+	server_start(&fixture->server);
+	dial(fixture);
+	await_settled(fixture);
+}
+
+static void fixture_done(struct fixture *fixture)
+{
+	fixture->stream = stream_free(fixture->stream);
+	server_stop(&fixture->server);
+	turning_done(&fixture->turning);
+}
+
+/* Reads as an owner does: again only when woken. False at the end. */
+static bool read_exactly(struct fixture *fixture, char *text, size_t len, size_t step)
+{
+	size_t n_read = 0;
+	while (n_read < len) {
+		fixture->turning.is_woken = false;
+		size_t size = len - n_read < step ? len - n_read : step;
+		ssize_t n = stream_read(fixture->stream, text + n_read, size);
+		if (n < 0) {
+			return false;
+		}
+		n_read += (size_t)n;
+		if (n == 0) {
+			turning_await(&fixture->turning);
+		}
+	}
+	return true;
+}
+
+static void assert_echoes(struct fixture *fixture, const char *line)
+{
+	char answer[64] = "";
+	assert_int_equal(stream_write(fixture->stream, span_of(line)), strlen(line));
+	assert_true(read_exactly(fixture, answer, strlen(line), 1));
+	assert_string_equal(answer, line);
+}
+
+static void assert_open(struct fixture *fixture)
+{
+	assert_string_equal(stream_failure(fixture->stream)->text, "");
+	assert_int_equal(stream_state(fixture->stream), STREAM_OPEN);
+	assert_true(stream_is_secure(fixture->stream));
+}
+
+static void assert_closed(struct fixture *fixture, enum failure_kind kind, const char *words)
+{
+	const struct failure *failure = stream_failure(fixture->stream);
+	assert_int_equal(stream_state(fixture->stream), STREAM_CLOSED);
+	assert_string_equal(failure_name(failure->kind), failure_name(kind));
+	if (!strstr(failure->text, words)) {
+		fail_msg("\"%s\" is not in \"%s\"", words, failure->text);
+	}
+	assert_false(stream_is_secure(fixture->stream));
+	assert_int_equal(stream_write(fixture->stream, span_of("x")), -ENOTCONN);
+}
+
+static void note_bindings(struct peer *peer)
+{
+	struct server *server = peer->server;
+	gnutls_datum_t binding = {0};
+	bool is_1_3 = gnutls_protocol_get_version(peer->session) == GNUTLS_TLS1_3;
+	if (gnutls_session_channel_binding(peer->session,
+		    is_1_3 ? GNUTLS_CB_TLS_EXPORTER : GNUTLS_CB_TLS_UNIQUE, &binding) == 0) {
+		server->binding_len = binding.size;
+		memcpy(server->binding, binding.data, binding.size);
+		gnutls_free(binding.data);
+	}
+	char name[64] = "";
+	size_t len = sizeof(name) - 1;
+	unsigned int type;
+	if (gnutls_server_name_get(peer->session, name, &len, &type, 0) == 0) {
+		snprintf(server->text, sizeof(server->text), "%s", name);
+	} else {
+		strcpy(server->text, "-");
+	}
+	peer_linger(peer);
+}
+
+static void test_trusts_ca_file(void **state)
+{
+	(void)state;
+	struct fixture fixture;
+	fixture_init(&fixture);
+	connect_and_await(&fixture);
+	assert_open(&fixture);
+	assert_string_equal(stream_tls_version(fixture.stream), "TLS1.3");
+	assert_false(stream_is_resumed(fixture.stream));
+	assert_true(stream_is_loopback(fixture.stream));
+	assert_non_null(strstr(stream_peer(fixture.stream), "127.0.0.1:"));
+	assert_echoes(&fixture, "hello\r\n");
+	assert_int_equal(stream_start_tls(fixture.stream), -EBUSY);
+	fixture_done(&fixture);
+}
+
+static void test_binds_channel(void **state)
+{
+	(void)state;
+	for (int is_1_3 = 0; is_1_3 < 2; is_1_3++) {
+		struct fixture fixture;
+		fixture_init(&fixture);
+		fixture.server.priorities = is_1_3 ? TLS_1_3 : TLS_1_2;
+		fixture.server.serve = note_bindings;
+		connect_and_await(&fixture);
+		assert_open(&fixture);
+		assert_string_equal(
+			stream_tls_version(fixture.stream), is_1_3 ? "TLS1.3" : "TLS1.2");
+		struct span unique = stream_tls_unique(fixture.stream);
+		struct span exporter = stream_tls_exporter(fixture.stream);
+		uint8_t copy[64];
+		struct span span = is_1_3 ? exporter : unique;
+		memcpy(copy, span.data, span.len);
+		assert_int_equal(exporter.len, 32);
+		assert_int_equal(unique.len, is_1_3 ? 0 : 12);
+		fixture.stream = stream_free(fixture.stream);
+		server_stop(&fixture.server);
+		assert_int_equal(fixture.server.binding_len, span.len);
+		assert_memory_equal(fixture.server.binding, copy, span.len);
+		assert_string_equal(fixture.server.text, "localhost");
+		turning_done(&fixture.turning);
+	}
+}
+
+static void test_names_and_literals(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *host;
+		int family;
+		const char *server_name;
+	} cases[] = {
+		{"127.0.0.1", AF_INET, "-"},
+		{"mail.example.org", AF_INET, "mail.example.org"},
+		{"mail.example.org.", AF_INET, "mail.example.org"},
+		{"any.wild.example.org", AF_INET, "any.wild.example.org"},
+		{"::1", AF_INET6, "-"},
+		{"0:0:0:0:0:0:0:1", AF_INET6, "-"},
+	};
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		uint16_t port;
+		int probe = server_listen(cases[i].family, 1, &port);
+		if (probe < 0) {
+			continue;
+		}
+		close(probe);
+		struct fixture fixture;
+		fixture_init(&fixture);
+		fixture.server.family = cases[i].family;
+		fixture.server.serve = note_bindings;
+		fixture.target.host = cases[i].host;
+		connect_and_await(&fixture);
+		assert_open(&fixture);
+		fixture.stream = stream_free(fixture.stream);
+		server_stop(&fixture.server);
+		assert_string_equal(fixture.server.text, cases[i].server_name);
+		turning_done(&fixture.turning);
+	}
+}
+
+struct bad {
+	const char *name;
+	const char *host;
+	const char *words;
+};
+
+static const struct bad bads[] = {
+	{"self-signed", "localhost", "it is self-signed and not trusted"},
+	{"expired", "localhost", "it expired on 2024-01-01 00:00 UTC"},
+	{"not-yet-valid", "localhost", "it is not valid before 2099-01-01 00:00 UTC"},
+	{"wrong-host", "localhost",
+		"localhost is not among its names (imap.elsewhere.example, "
+		"smtp.elsewhere.example)"},
+	{"name-only", "localhost", "localhost is not among its names"},
+	{"dns-only", "127.0.0.1", "127.0.0.1 is not among its names (localhost, 127.0.0.1)"},
+	{"any-name", "localhost", "localhost is not among its names (*, *.org)"},
+	{"client-only", "localhost", "it is not meant for a TLS server"},
+	{"rsa-1024", "localhost", "it uses too weak a key or signature"},
+	{"sha-1", "localhost", "it uses too weak a key or signature"},
+	{"unknown-issuer", "localhost",
+		"its issuer is unknown or not trusted (CN=a stranger's root)"},
+	{"expired-intermediate", "localhost", "an issuer's expired on 2024-01-01 00:00 UTC"},
+};
+
+static void use_bad(struct fixture *fixture, const struct bad *bad, char chain[64], char key[64])
+{
+	snprintf(chain, 64, "bad/%s.pem", bad->name);
+	snprintf(key, 64, "bad/%s.key", bad->name);
+	fixture->server.chain = chain;
+	fixture->server.key = key;
+	fixture->target.host = bad->host;
+}
+
+static void test_bad_certificates_are_refused(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < 2 * sizeof(bads) / sizeof(bads[0]); i++) {
+		char chain[64];
+		char key[64];
+		struct fixture fixture;
+		fixture_init(&fixture);
+		use_bad(&fixture, &bads[i / 2], chain, key);
+		fixture.server.priorities = i % 2 ? TLS_1_3 : TLS_1_2;
+		connect_and_await(&fixture);
+		assert_closed(&fixture, FAILURE_CERTIFICATE_INVALID, bads[i / 2].words);
+		assert_non_null(strstr(stream_failure(fixture.stream)->text, "; sha256:"));
+		fixture_done(&fixture);
+		assert_string_equal(fixture.server.text, "");
+	}
+}
+
+static void fingerprint_of(const char *certificate, char text[static 128])
+{
+	char command[1024];
+	char path[512];
+	snprintf(command, sizeof(command),
+		"openssl x509 -in '%s' -outform DER | openssl dgst -sha256 -r | cut -c 1-64",
+		peer_path(certificate, path));
+	FILE *pipe = popen(command, "r");
+	assert_non_null(pipe);
+	strcpy(text, "sha256:");
+	assert_non_null(fgets(text + strlen(text), 65, pipe));
+	assert_int_equal(pclose(pipe), 0);
+	assert_int_equal(strlen(text), 71);
+}
+
+static void test_fingerprint_replaces_all_checks(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < sizeof(bads) / sizeof(bads[0]); i++) {
+		char chain[64];
+		char key[64];
+		char pinned[128];
+		struct fixture fixture;
+		fixture_init(&fixture);
+		use_bad(&fixture, &bads[i], chain, key);
+		fingerprint_of(chain, pinned);
+		fixture.target.trust = (struct stream_trust){.fingerprint = pinned};
+		connect_and_await(&fixture);
+		assert_open(&fixture);
+		assert_echoes(&fixture, "pinned\r\n");
+		fixture_done(&fixture);
+	}
+}
+
+static void test_other_fingerprint_is_refused(void **state)
+{
+	(void)state;
+	struct fixture fixture;
+	fixture_init(&fixture);
+	char pinned[128];
+	fingerprint_of("bad/expired.pem", pinned);
+	/* Although the authority is trusted. */
+	fixture.target.trust.fingerprint = pinned;
+	connect_and_await(&fixture);
+	assert_closed(
+		&fixture, FAILURE_CERTIFICATE_INVALID, "fingerprint is not the configured one");
+	assert_non_null(strstr(stream_failure(fixture.stream)->text, fingerprint));
+	fixture_done(&fixture);
+}
+
+static void test_system_does_not_trust_us(void **state)
+{
+	(void)state;
+	struct fixture fixture;
+	fixture_init(&fixture);
+	fixture.target.trust = (struct stream_trust){0};
+	connect_and_await(&fixture);
+	assert_closed(
+		&fixture, FAILURE_CERTIFICATE_INVALID, "its issuer is unknown or not trusted");
+	fixture_done(&fixture);
+}
+
+static void note_client(struct peer *peer)
+{
+	unsigned int n = 0;
+	const gnutls_datum_t *chain = gnutls_certificate_get_peers(peer->session, &n);
+	peer->server->n_octets = chain && n > 0 ? (int)chain[0].size : 0;
+	peer_echo(peer);
+}
+
+static void test_client_certificate(void **state)
+{
+	(void)state;
+	char certificate[512];
+	char key[512];
+	for (int is_1_3 = 0; is_1_3 < 2; is_1_3++) {
+		struct fixture fixture;
+		fixture_init(&fixture);
+		fixture.server.client_ca = "ca.pem";
+		fixture.server.priorities = is_1_3 ? TLS_1_3 : TLS_1_2;
+		fixture.server.serve = note_client;
+		fixture.target.trust.client_certificate = peer_path("client.pem", certificate);
+		fixture.target.trust.client_key = peer_path("client.key", key);
+		connect_and_await(&fixture);
+		assert_open(&fixture);
+		assert_echoes(&fixture, "known\r\n");
+		fixture_done(&fixture);
+		assert_true(fixture.server.n_octets > 0);
+	}
+}
+
+static void test_server_asks_for_certificate(void **state)
+{
+	(void)state;
+	struct fixture fixture;
+	fixture_init(&fixture);
+	fixture.server.client_ca = "ca.pem";
+	fixture.server.priorities = TLS_1_2;
+	connect_and_await(&fixture);
+	assert_int_equal(stream_state(fixture.stream), STREAM_CLOSED);
+	fixture_done(&fixture);
+}
+
+static void test_files_that_cannot_be_used(void **state)
+{
+	(void)state;
+	char missing[512];
+	char certificate[512];
+	char key[512];
+	peer_path("missing.pem", missing);
+	const struct {
+		struct stream_trust trust;
+		const char *words;
+	} cases[] = {
+		{{.ca_file = missing}, "missing.pem cannot be used: No such file or directory"},
+		{{.ca_file = peer_path("srv.key", key)}, "ca-file "},
+		{{.ca_file = ca_file, .client_certificate = missing}, "client-certificate "},
+		{{.ca_file = ca_file, .client_certificate = peer_path("client.pem", certificate)},
+			"client-certificate "},
+		{{.ca_file = ca_file,
+			 .client_certificate = peer_path("client.pem", certificate),
+			 .client_key = missing},
+			"client-key "},
+		{{.ca_file = ca_file,
+			 .client_certificate = peer_path("client.pem", certificate),
+			 .client_key = peer_path("srv.key", key)},
+			"client-key "},
+	};
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct fixture fixture;
+		fixture_init(&fixture);
+		fixture.target.trust = cases[i].trust;
+		connect_and_await(&fixture);
+		assert_closed(&fixture, FAILURE_CONFIG_INVALID, cases[i].words);
+		fixture_done(&fixture);
+	}
+}
+
+static void serve_starttls(struct peer *peer)
+{
+	if (peer_say(peer, "* OK hello\r\n") && peer_hear(peer) &&
+		peer_say(peer, "1 OK begin\r\n")) {
+		sem_wait(&gate);
+		if (peer_start_tls(peer)) {
+			peer_echo(peer);
+		}
+	}
+}
+
+static void test_starttls(void **state)
+{
+	(void)state;
+	struct fixture fixture;
+	char text[64] = "";
+	fixture_init(&fixture);
+	fixture.server.tls_at_once = false;
+	fixture.server.serve = serve_starttls;
+	fixture.target.tls = false;
+	server_start(&fixture.server);
+	dial(&fixture);
+	assert_int_equal(stream_start_tls(fixture.stream), -EBUSY);
+	await_settled(&fixture);
+	assert_int_equal(stream_state(fixture.stream), STREAM_OPEN);
+	assert_false(stream_is_secure(fixture.stream));
+	assert_string_equal(stream_tls_version(fixture.stream), "");
+	assert_true(read_exactly(&fixture, text, strlen("* OK hello\r\n"), 64));
+	assert_int_equal(stream_write(fixture.stream, span_of("1 STARTTLS\r\n")), 12);
+	assert_true(read_exactly(&fixture, text, strlen("1 OK begin\r\n"), 64));
+	assert_int_equal(stream_start_tls(fixture.stream), 0);
+	assert_int_equal(stream_state(fixture.stream), STREAM_HANDSHAKING);
+	assert_int_equal(stream_start_tls(fixture.stream), -EBUSY);
+	assert_int_equal(stream_write(fixture.stream, span_of("too early")), 0);
+	sem_post(&gate);
+	await_settled(&fixture);
+	assert_open(&fixture);
+	assert_echoes(&fixture, "secret\r\n");
+	fixture_done(&fixture);
+}
+
+static void test_starttls_with_bad_certificate(void **state)
+{
+	(void)state;
+	struct fixture fixture;
+	char text[64] = "";
+	fixture_init(&fixture);
+	fixture.server.chain = "bad/expired.pem";
+	fixture.server.key = "bad/expired.key";
+	fixture.server.tls_at_once = false;
+	fixture.server.serve = serve_starttls;
+	fixture.target.tls = false;
+	connect_and_await(&fixture);
+	assert_true(read_exactly(&fixture, text, strlen("* OK hello\r\n"), 64));
+	assert_int_equal(stream_write(fixture.stream, span_of("1 STARTTLS\r\n")), 12);
+	assert_true(read_exactly(&fixture, text, strlen("1 OK begin\r\n"), 64));
+	assert_int_equal(stream_start_tls(fixture.stream), 0);
+	sem_post(&gate);
+	await_settled(&fixture);
+	assert_closed(&fixture, FAILURE_CERTIFICATE_INVALID, "it expired on 2024-01-01");
+	fixture_done(&fixture);
+}
+
+static void test_sessions_are_resumed(void **state)
+{
+	(void)state;
+	for (int i = 0; i < 4; i++) {
+		struct fixture fixture;
+		fixture_init(&fixture);
+		fixture.server.priorities = i % 2 ? TLS_1_3 : TLS_1_2;
+		if (i >= 2) {
+			fixture.target.trust = (struct stream_trust){.fingerprint = fingerprint};
+		}
+		connect_and_await(&fixture);
+		assert_open(&fixture);
+		assert_false(stream_is_resumed(fixture.stream));
+		assert_echoes(&fixture, "first\r\n");
+		for (int again = 0; again < 3; again++) {
+			stream_free(fixture.stream);
+			dial(&fixture);
+			await_settled(&fixture);
+			assert_open(&fixture);
+			assert_true(stream_is_resumed(fixture.stream));
+			assert_echoes(&fixture, "again\r\n");
+		}
+		/* Other trust is another session. */
+		fixture.stream = stream_free(fixture.stream);
+		fixture.target.trust.fingerprint = i >= 2 ? NULL : fingerprint;
+		fixture.target.trust.ca_file = i >= 2 ? ca_file : NULL;
+		dial(&fixture);
+		await_settled(&fixture);
+		assert_open(&fixture);
+		assert_false(stream_is_resumed(fixture.stream));
+		fixture_done(&fixture);
+	}
+}
+
+static void copy_file(const char *from, const char *to)
+{
+	char path[512];
+	char octets[16384];
+	FILE *in = fopen(peer_path(from, path), "r");
+	FILE *out = fopen(peer_path(to, path), "w");
+	assert_true(in && out);
+	size_t len = fread(octets, 1, sizeof(octets), in);
+	assert_int_equal(fwrite(octets, 1, len, out), len);
+	fclose(in);
+	assert_int_equal(fclose(out), 0);
+}
+
+/* What was trusted when the ticket came is no longer when it is used. */
+static void test_resumed_certificate_is_checked(void **state)
+{
+	(void)state;
+	for (int is_1_3 = 0; is_1_3 < 2; is_1_3++) {
+		char changing[512];
+		struct fixture fixture;
+		fixture_init(&fixture);
+		copy_file("ca.pem", "changing.pem");
+		fixture.target.trust.ca_file = peer_path("changing.pem", changing);
+		fixture.server.priorities = is_1_3 ? TLS_1_3 : TLS_1_2;
+		connect_and_await(&fixture);
+		assert_open(&fixture);
+		assert_echoes(&fixture, "first\r\n");
+		stream_free(fixture.stream);
+		copy_file("bad/self-signed.pem", "changing.pem");
+		dial(&fixture);
+		await_settled(&fixture);
+		assert_closed(&fixture, FAILURE_CERTIFICATE_INVALID, "its issuer is unknown");
+		fixture_done(&fixture);
+	}
+}
+
+static void ask_to_renegotiate(struct peer *peer)
+{
+	gnutls_rehandshake(peer->session);
+	peer_echo(peer);
+}
+
+static void test_renegotiation_is_refused(void **state)
+{
+	(void)state;
+	struct fixture fixture;
+	fixture_init(&fixture);
+	fixture.server.priorities = TLS_1_2;
+	fixture.server.serve = ask_to_renegotiate;
+	connect_and_await(&fixture);
+	assert_open(&fixture);
+	assert_echoes(&fixture, "go on\r\n");
+	fixture_done(&fixture);
+}
+
+static void ask_for_ever(struct peer *peer)
+{
+	while (gnutls_rehandshake(peer->session) == 0) {
+	}
+}
+
+static void test_records_without_data_are_limited(void **state)
+{
+	(void)state;
+	struct fixture fixture;
+	char text[1];
+	fixture_init(&fixture);
+	fixture.server.priorities = TLS_1_2;
+	fixture.server.serve = ask_for_ever;
+	connect_and_await(&fixture);
+	assert_open(&fixture);
+	assert_false(read_exactly(&fixture, text, 1, 1));
+	assert_closed(&fixture, FAILURE_PROTOCOL_ERROR, "TLS records without data");
+	fixture_done(&fixture);
+}
+
+static void update_keys(struct peer *peer)
+{
+	for (int i = 0; i < 4; i++) {
+		peer_hear(peer);
+		gnutls_session_key_update(peer->session, GNUTLS_KU_PEER);
+		peer_say(peer, peer->server->text);
+	}
+	peer_linger(peer);
+}
+
+static void test_keys_are_updated(void **state)
+{
+	(void)state;
+	struct fixture fixture;
+	fixture_init(&fixture);
+	fixture.server.serve = update_keys;
+	connect_and_await(&fixture);
+	for (int i = 0; i < 4; i++) {
+		assert_echoes(&fixture, "new keys\r\n");
+	}
+	fixture_done(&fixture);
+}
+
+static void say_in_one_record(struct peer *peer)
+{
+	peer_say(peer, "+ idling\r\n* 2 EXISTS\r\n");
+	peer_linger(peer);
+}
+
+/* After the first octet the socket is silent, though there is more. */
+static void test_nothing_stays_in_the_record(void **state)
+{
+	(void)state;
+	struct fixture fixture;
+	char text[64] = "";
+	fixture_init(&fixture);
+	fixture.server.serve = say_in_one_record;
+	connect_and_await(&fixture);
+	assert_open(&fixture);
+	assert_true(read_exactly(&fixture, text, 1, 1));
+	size_t len = 1;
+	for (;;) {
+		ssize_t n = stream_read(fixture.stream, text + len, 1);
+		assert_true(n >= 0);
+		if (n == 0) {
+			break;
+		}
+		len++;
+	}
+	assert_string_equal(text, "+ idling\r\n* 2 EXISTS\r\n");
+	fixture_done(&fixture);
+}
+
+static void say_and_drop(struct peer *peer)
+{
+	peer_say(peer, "* BYE\r\n");
+}
+
+static void say_and_bye(struct peer *peer)
+{
+	peer_say(peer, "* BYE\r\n");
+	gnutls_bye(peer->session, GNUTLS_SHUT_WR);
+}
+
+static void test_end_with_and_without_close_notify(void **state)
+{
+	(void)state;
+	for (int i = 0; i < 2; i++) {
+		struct fixture fixture;
+		char text[64] = "";
+		fixture_init(&fixture);
+		fixture.server.serve = i ? say_and_bye : say_and_drop;
+		connect_and_await(&fixture);
+		assert_true(read_exactly(&fixture, text, strlen("* BYE\r\n"), 64));
+		assert_string_equal(text, "* BYE\r\n");
+		assert_false(read_exactly(&fixture, text, 1, 1));
+		assert_closed(&fixture, FAILURE_OFFLINE, "the server closed the connection");
+		fixture_done(&fixture);
+	}
+}
+
+static void hear_to_the_end(struct peer *peer)
+{
+	char octets[65536];
+	ssize_t n;
+	while ((n = peer_recv(peer, octets, sizeof(octets))) > 0) {
+		peer->server->n_octets += (int)n;
+	}
+	peer->server->result = (int)n;
+}
+
+static void test_close_sends_the_rest(void **state)
+{
+	(void)state;
+	struct fixture fixture;
+	fixture_init(&fixture);
+	fixture.server.serve = hear_to_the_end;
+	connect_and_await(&fixture);
+	assert_open(&fixture);
+	static uint8_t octets[8 * 1024 * 1024];
+	ssize_t n =
+		stream_write(fixture.stream, (struct span){.data = octets, .len = sizeof(octets)});
+	assert_true(n > 0);
+	stream_close(fixture.stream);
+	assert_int_equal(stream_state(fixture.stream), STREAM_CLOSING);
+	while (stream_state(fixture.stream) != STREAM_CLOSED) {
+		turning_await(&fixture.turning);
+	}
+	assert_int_equal(stream_failure(fixture.stream)->kind, FAILURE_NONE);
+	fixture_done(&fixture);
+	assert_int_equal(fixture.server.n_octets, n);
+	/* close_notify, not GNUTLS_E_PREMATURE_TERMINATION. */
+	assert_int_equal(fixture.server.result, 0);
+}
+
+static void test_old_tls_is_refused(void **state)
+{
+	(void)state;
+	struct fixture fixture;
+	fixture_init(&fixture);
+	fixture.server.priorities = "NORMAL:-VERS-ALL:+VERS-TLS1.1:+VERS-TLS1.0:+SIGN-RSA-SHA1";
+	connect_and_await(&fixture);
+	assert_closed(&fixture, FAILURE_PROTOCOL_ERROR, "TLS");
+	fixture_done(&fixture);
+	assert_int_equal(fixture.server.n_handshakes, 0);
+}
+
+static void greet(struct peer *peer)
+{
+	peer_say(peer, "* OK this is no TLS, but long enough to look like some records\r\n");
+	peer_linger(peer);
+}
+
+static void test_plain_server_is_told_apart(void **state)
+{
+	(void)state;
+	struct fixture fixture;
+	fixture_init(&fixture);
+	fixture.server.tls_at_once = false;
+	fixture.server.serve = greet;
+	connect_and_await(&fixture);
+	assert_closed(&fixture, FAILURE_PROTOCOL_ERROR, "what the server says is no TLS");
+	fixture_done(&fixture);
+}
+
+static void test_silent_handshake_has_a_deadline(void **state)
+{
+	(void)state;
+	struct fixture fixture;
+	fixture_init(&fixture);
+	fixture.server.tls_at_once = false;
+	fixture.server.serve = peer_linger;
+	fixture.target.deadline_usec = 300 * USEC_PER_MSEC;
+	uint64_t start = clock_now_usec();
+	connect_and_await(&fixture);
+	assert_true(clock_now_usec() - start >= 290 * USEC_PER_MSEC);
+	assert_closed(&fixture, FAILURE_TIMEOUT, "did not finish the TLS handshake within 1 s");
+	fixture_done(&fixture);
+}
+
+static void test_tickets(void **state)
+{
+	(void)state;
+	struct bytes ticket;
+	ticket_clear();
+	ticket_put("a", 1, span_of("a1"));
+	ticket_put("a", 2, span_of("a2"));
+	ticket_put("a", 2, span_of("a2 newer"));
+	ticket_put("b", 3, span_of("b3"));
+	static const struct {
+		const char *key;
+		const char *ticket;
+	} taken[] = {{"a", "a2 newer"}, {"a", "a1"}, {"a", ""}, {"c", ""}, {"b", "b3"}};
+	for (size_t i = 0; i < sizeof(taken) / sizeof(taken[0]); i++) {
+		bytes_init(&ticket);
+		ticket_take(taken[i].key, &ticket);
+		assert_true(span_equal(bytes_span(&ticket), taken[i].ticket));
+		bytes_wipe(&ticket);
+	}
+	for (uint64_t i = 0; i <= TICKETS_MAX; i++) {
+		ticket_put(i == 0 ? "oldest" : "other", 10 + i, span_of("x"));
+	}
+	bytes_init(&ticket);
+	ticket_take("oldest", &ticket);
+	assert_int_equal(bytes_len(&ticket), 0);
+	bytes_wipe(&ticket);
+	ticket_clear();
+}
+
+static int remove_entry(const char *path, const struct stat *status, int type, struct FTW *ftw)
+{
+	(void)status;
+	(void)type;
+	(void)ftw;
+	return remove(path);
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	ticket_clear();
+	return nftw(folder, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+static int setup(void **state)
+{
+	(void)state;
+	const char *source = getenv("MAILIDLE_SOURCE");
+	char command[1024];
+	const char *temporary = getenv("TMPDIR");
+	snprintf(folder, sizeof(folder), "%s/mailidle-test-tls-XXXXXX",
+		temporary ? temporary : P_tmpdir);
+	if (sem_init(&gate, 0, 0) < 0 || !mkdtemp(folder)) {
+		return -1;
+	}
+	snprintf(command, sizeof(command), "'%s/tests/certificates' '%s'", source ? source : ".",
+		folder);
+	if (system(command) != 0) {
+		return -1;
+	}
+	peer_certificates = folder;
+	peer_path("ca.pem", ca_file);
+	fingerprint_of("srv.pem", fingerprint);
+	return 0;
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_trusts_ca_file),
+		cmocka_unit_test(test_binds_channel),
+		cmocka_unit_test(test_names_and_literals),
+		cmocka_unit_test(test_bad_certificates_are_refused),
+		cmocka_unit_test(test_fingerprint_replaces_all_checks),
+		cmocka_unit_test(test_other_fingerprint_is_refused),
+		cmocka_unit_test(test_system_does_not_trust_us),
+		cmocka_unit_test(test_client_certificate),
+		cmocka_unit_test(test_server_asks_for_certificate),
+		cmocka_unit_test(test_files_that_cannot_be_used),
+		cmocka_unit_test(test_starttls),
+		cmocka_unit_test(test_starttls_with_bad_certificate),
+		cmocka_unit_test(test_sessions_are_resumed),
+		cmocka_unit_test(test_resumed_certificate_is_checked),
+		cmocka_unit_test(test_renegotiation_is_refused),
+		cmocka_unit_test(test_records_without_data_are_limited),
+		cmocka_unit_test(test_keys_are_updated),
+		cmocka_unit_test(test_nothing_stays_in_the_record),
+		cmocka_unit_test(test_end_with_and_without_close_notify),
+		cmocka_unit_test(test_close_sends_the_rest),
+		cmocka_unit_test(test_old_tls_is_refused),
+		cmocka_unit_test(test_plain_server_is_told_apart),
+		cmocka_unit_test(test_silent_handshake_has_a_deadline),
+		cmocka_unit_test(test_tickets),
+	};
+	return cmocka_run_group_tests(tests, setup, teardown);
+}
