@@ -13,10 +13,14 @@
 
 #define HEAP_SIZE_AT_FIRST 16
 
+/* begin, end and prepare */
+#define N_WATCHERS_ALWAYS 3
+
 struct turn {
 	struct ev_loop *loop;      /* borrowed */
-	struct ev_prepare prepare; /* runs the tasks */
-	struct ev_check check;     /* a new turn: the time is read again */
+	struct ev_check begin;     /* before all watchers: the time is read again */
+	struct ev_check end;       /* behind all watchers: runs the tasks */
+	struct ev_prepare prepare; /* before the loop blocks: arms the timer */
 	struct ev_idle idle;       /* while something is left to do: the loop does not block */
 	struct ev_io timer;        /* while there are deadlines */
 	uint64_t armed;            /* what the timer is set to; USEC_NEVER: it is not */
@@ -156,9 +160,17 @@ static void arm(struct turn *turn)
 	}
 }
 
-/* The timer is armed late, so that a deadline which tasks move to and fro costs one system call. */
-static void on_prepare(struct ev_loop *loop, struct ev_prepare *watcher, int events)
+static void on_begin(struct ev_loop *loop, struct ev_check *watcher, int events)
 {
+	(void)loop;
+	(void)events;
+	struct turn *turn = watcher->data;
+	turn->is_now_read = false;
+}
+
+static void on_end(struct ev_loop *loop, struct ev_check *watcher, int events)
+{
+	(void)loop;
 	(void)events;
 	struct turn *turn = watcher->data;
 	wake_expired(turn);
@@ -166,18 +178,17 @@ static void on_prepare(struct ev_loop *loop, struct ev_prepare *watcher, int eve
 		run_round(turn);
 		wake_expired(turn);
 	}
+}
+
+/* The timer is armed late, so that a deadline which tasks move to and fro costs one system call. */
+static void on_prepare(struct ev_loop *loop, struct ev_prepare *watcher, int events)
+{
+	(void)events;
+	struct turn *turn = watcher->data;
+	arm(turn);
 	if (list_is_empty(&turn->ready)) {
 		ev_idle_stop(loop, &turn->idle);
 	}
-	arm(turn);
-	turn->is_now_read = false;
-}
-
-static void on_check(struct ev_loop *loop, struct ev_check *watcher, int events)
-{
-	(void)loop;
-	(void)events;
-	struct turn *turn = watcher->data;
 	turn->is_now_read = false;
 }
 
@@ -216,22 +227,25 @@ int turn_new(struct ev_loop *loop, struct turn **ret_turn)
 	turn->loop = loop;
 	turn->armed = USEC_NEVER;
 	list_init(&turn->ready);
+	ev_check_init(&turn->begin, on_begin);
+	ev_check_init(&turn->end, on_end);
 	ev_prepare_init(&turn->prepare, on_prepare);
-	ev_check_init(&turn->check, on_check);
 	ev_idle_init(&turn->idle, on_idle);
 	ev_io_init(&turn->timer, on_timer, fd, EV_READ);
+	turn->begin.data = turn;
+	turn->end.data = turn;
 	turn->prepare.data = turn;
-	turn->check.data = turn;
 	turn->timer.data = turn;
-	/* Before the watchers of others: what tasks queue is seen by a prepare watcher that sends
-	 * it, and no watcher asks for a time that is over. */
+	ev_set_priority(&turn->begin, EV_MAXPRI);
+	ev_set_priority(&turn->end, EV_MINPRI);
 	ev_set_priority(&turn->prepare, EV_MAXPRI);
-	ev_set_priority(&turn->check, EV_MAXPRI);
+	ev_check_start(loop, &turn->begin);
+	ev_check_start(loop, &turn->end);
 	ev_prepare_start(loop, &turn->prepare);
-	ev_check_start(loop, &turn->check);
 	/* A loop in which nothing else is left may end. */
-	ev_unref(loop);
-	ev_unref(loop);
+	for (int i = 0; i < N_WATCHERS_ALWAYS; i++) {
+		ev_unref(loop);
+	}
 	*ret_turn = turn;
 	return 0;
 }
@@ -241,10 +255,12 @@ struct turn *turn_free(struct turn *turn)
 	if (!turn) {
 		return NULL;
 	}
-	ev_ref(turn->loop);
-	ev_ref(turn->loop);
+	for (int i = 0; i < N_WATCHERS_ALWAYS; i++) {
+		ev_ref(turn->loop);
+	}
+	ev_check_stop(turn->loop, &turn->begin);
+	ev_check_stop(turn->loop, &turn->end);
 	ev_prepare_stop(turn->loop, &turn->prepare);
-	ev_check_stop(turn->loop, &turn->check);
 	ev_idle_stop(turn->loop, &turn->idle);
 	ev_io_stop(turn->loop, &turn->timer);
 	close(turn->timer.fd);
