@@ -1,13 +1,13 @@
-/* The IMAP client engine of one connection, pure: octets and time in; octets, events and one deadline
- * out. No socket, no clock, no globals. RFC 9051 and 3501; 2177 (IDLE), 5161 (ENABLE), 7162 (CONDSTORE,
- * QRESYNC), 4731 (ESEARCH), 4315 (UIDPLUS), 6851 (MOVE), 6154 (SPECIAL-USE), 2342 (NAMESPACE), 2971
- * (ID), 4959 (SASL-IR), 7888 (LITERAL+, LITERAL-), 6855 (UTF8=ACCEPT), 4978 (COMPRESS), 8970
- * (PREVIEW), 8474 (OBJECTID).
+/* The IMAP client engine of one connection, pure: octets and time in; octets, events and one
+ * deadline out. No socket, no clock, no globals. RFC 9051 and 3501; 2177 (IDLE), 5161 (ENABLE),
+ * 7162 (CONDSTORE, QRESYNC), 4731 (ESEARCH), 4315 (UIDPLUS), 6851 (MOVE), 6154 (SPECIAL-USE), 2342
+ * (NAMESPACE), 2971 (ID), 4959 (SASL-IR), 7888 (LITERAL+, LITERAL-), 6855 (UTF8=ACCEPT), 4978
+ * (COMPRESS), 8970 (PREVIEW), 8474 (OBJECTID).
  *
- * It logs in, opens the mailbox it is to watch (EXAMINE), synchronises its view with the server, and
- * idles; everything that is wanted in between leaves IDLE by one path: DONE, a look for news, what is
- * wanted, IDLE. A mailbox other than the watched one is visited: opened, synchronised, served; then
- * the watched one is opened again. It never sends CLOSE, never sets \Seen by a fetch.
+ * It logs in, opens the mailbox it is to watch (EXAMINE), synchronises its view with the server,
+ * and idles; everything that is wanted in between leaves IDLE by one path: DONE, a look for news,
+ * what is wanted, IDLE. A mailbox other than the watched one is visited: opened, synchronised,
+ * served; then the watched one is opened again. It never sends CLOSE, never sets \Seen by a fetch.
  *
  * Down is a call, up is an event: pop imap_client_next_event() until NULL after every receive, tick
  * or intent; then send imap_client_output(), then arm imap_client_deadline().
@@ -28,14 +28,16 @@
 
 enum imap_transport {
 	IMAP_TRANSPORT_TLS,      /* TLS from the start */
-	IMAP_TRANSPORT_STARTTLS, /* in the clear; STARTTLS is the first command, and nothing but TLS will do */
+	IMAP_TRANSPORT_STARTTLS, /* in the clear; STARTTLS is the first command, and nothing but TLS
+				    will do */
 	IMAP_TRANSPORT_PLAIN,    /* to loopback: credentials may go in the clear */
 	IMAP_TRANSPORT_TUNNEL,   /* a proxy command without TLS: PREAUTH is welcome, too */
 };
 
 struct imap_client_options {
 	enum imap_transport transport;
-	const char *auth; /* "auto", "login", or a mechanism's canonical name. Borrowed for the call */
+	const char
+		*auth; /* "auto", "login", or a mechanism's canonical name. Borrowed for the call */
 	enum imap_secret_kind secret_kind;
 	bool without_plus;           /* a PLUS mechanism failed here before */
 	uint64_t seed;               /* chance: the tags' prefix comes from it */
@@ -78,20 +80,21 @@ enum imap_event_kind {
 	IMAP_EVENT_CREDENTIALS,
 	/* Logged in; capabilities are known. */
 	IMAP_EVENT_READY,
-	/* mailbox: its messages are a new silent baseline (already in the view). is_reset: there was
-	 * another one before, every UID known is void. */
+	/* mailbox: its messages are a new silent baseline (already in the view). is_reset: there
+	 * was another one before, every UID known is void. */
 	IMAP_EVENT_BASELINE,
-	/* mailbox, messages: 1 to 100 that are new, by ascending UID, already in the view. A message
-	 * whose data the server refuses has IMAP_ITEM_UID alone. */
+	/* mailbox, messages: 1 to 100 that are new, by ascending UID, already in the view. A
+	 * message whose data the server refuses has IMAP_ITEM_UID alone. */
 	IMAP_EVENT_NEW,
 	/* mailbox, messages: UID, flags, value (and modseq) of known messages that changed. */
 	IMAP_EVENT_FLAGS,
 	/* mailbox, uids: known messages that are gone. */
 	IMAP_EVENT_EXPUNGED,
-	/* mailbox, cursor: the view equals the server's mailbox, all changes have been told before. */
+	/* mailbox, cursor: the view equals the server's mailbox, all changes have been told before.
+	 */
 	IMAP_EVENT_SYNCHRONISED,
-	/* mailbox, failure: it cannot be opened; the connection stays. If it is the watched one, the
-	 * state is READY and nothing is watched until imap_client_watch(). */
+	/* mailbox, failure: it cannot be opened; the connection stays. If it is the watched one,
+	 * the state is READY and nothing is watched until imap_client_watch(). */
 	IMAP_EVENT_MAILBOX_FAILED,
 	/* id, list: answer to imap_client_list(), followed by DONE. */
 	IMAP_EVENT_LISTED,
@@ -103,8 +106,8 @@ enum imap_event_kind {
 	IMAP_EVENT_MOVED,
 	/* id, failure (kind NONE: done as wanted): the last event of a request. */
 	IMAP_EVENT_DONE,
-	/* failure: the connection is over (NONE: after logout, as wanted). The last event. Requests have
-	 * had no DONE: the owner gives them to another connection or ends them. */
+	/* failure: the connection is over (NONE: after logout, as wanted). The last event. Requests
+	 * have had no DONE: the owner gives them to another connection or ends them. */
 	IMAP_EVENT_CLOSED,
 };
 
@@ -112,9 +115,11 @@ enum imap_event_kind {
 enum imap_end {
 	IMAP_END_ORDINARY,
 	IMAP_END_CREDENTIALS, /* refused: AuthenticationFailed */
-	IMAP_END_THROTTLED,   /* [UNAVAILABLE], throttling: wait long; retry_after_usec may say how long */
+	IMAP_END_THROTTLED,   /* [UNAVAILABLE], throttling: wait long; retry_after_usec may say how
+				 long */
 	IMAP_END_LIMIT,       /* too many connections: use fewer */
-	IMAP_END_TOKEN,       /* BYE that says that the access token expired: fetch one, reconnect at once */
+	IMAP_END_TOKEN, /* BYE that says that the access token expired: fetch one, reconnect at once
+			 */
 };
 
 struct imap_list_item {
@@ -134,8 +139,8 @@ struct imap_event {
 	bool is_reset;
 	struct imap_message **messages;
 	size_t n_messages;
-	struct runs uids;      /* EXPUNGED; MOVED: the UIDs in the target */
-	struct runs baseline;  /* BASELINE: UID to value, a copy as of now */
+	struct runs uids;     /* EXPUNGED; MOVED: the UIDs in the target */
+	struct runs baseline; /* BASELINE: UID to value, a copy as of now */
 	struct imap_cursor cursor;
 	struct imap_list_item *list;
 	size_t n_list;
@@ -194,13 +199,14 @@ void imap_client_credentials(
 	struct imap_client *client, const struct imap_credentials *credentials, uint64_t now);
 
 /* -- intents; after CLOSED they do nothing. Mailboxes are borrowed until they are dropped, uids are
- * copied. id: not 0, unique among the requests of the client that have had no DONE. 0 or -ENOMEM. -- */
+ * copied. id: not 0, unique among the requests of the client that have had no DONE. 0 or -ENOMEM.
+ * -- */
 
 /* From now on this mailbox is watched (NULL: none). */
 int imap_client_watch(struct imap_client *client, struct imap_mailbox *mailbox, uint64_t now);
 
-/* Forgets the mailbox: nothing refers to it afterwards. If it is open, the connection ends by logout
- * unless another one is watched. Its requests end without DONE. */
+/* Forgets the mailbox: nothing refers to it afterwards. If it is open, the connection ends by
+ * logout unless another one is watched. Its requests end without DONE. */
 void imap_client_drop(struct imap_client *client, struct imap_mailbox *mailbox, uint64_t now);
 
 /* Synchronises: DONE comes when the view is the server's as of some instant after the call. A
@@ -212,8 +218,8 @@ int imap_client_refresh(
  * `sections`, with the parts in `parts`. IMAP_ITEM_PREVIEW: the server's own, and where it has none
  * the beginning of the text part. */
 enum {
-	IMAP_FETCH_TEXT = 1 << 30,    /* up to 256 KiB as they travel */
-	IMAP_FETCH_PREVIEW = 1 << 29, /* PREVIEW, else up to 8 KiB of the text part */
+	IMAP_FETCH_TEXT = 1 << 30,     /* up to 256 KiB as they travel */
+	IMAP_FETCH_PREVIEW = 1 << 29,  /* PREVIEW, else up to 8 KiB of the text part */
 	IMAP_FETCH_IDENTITY = 1 << 28, /* EMAILID, THREADID or Gmail's, as the server has them */
 };
 

@@ -1,7 +1,7 @@
 /* What is known of one mailbox, whatever connection shows it at the moment: the UIDs that have been
  * told, whether each is read (all its flags where the server has no CONDSTORE), and how far the
- * server was followed. Small whatever the mailbox holds: sorted runs, one table of the distinct sets
- * of flags. RFC 9051 section 2.3, RFC 7162.
+ * server was followed. Small whatever the mailbox holds: sorted runs, one table of the distinct
+ * sets of flags. RFC 9051 section 2.3, RFC 7162.
  *
  * It holds no message data and does no I/O; imap/client fills it and tells the changes.
  */
@@ -25,9 +25,9 @@ enum {
 
 /* How far a mailbox has been followed; what is stored. */
 struct imap_cursor {
-	uint32_t uidvalidity;   /* 0: never synchronised */
-	uint32_t watermark;     /* a UID from here on that is not among the messages is new; one below
-	                         * is not. At least 1. 0 means 2^32: every UID is used up */
+	uint32_t uidvalidity; /* 0: never synchronised */
+	uint32_t watermark;   /* a UID from here on that is not among the messages is new; one below
+			       * is not. At least 1. 0 means 2^32: every UID is used up */
 	uint64_t highestmodseq; /* all changes up to here have been seen; 0: none */
 	bool has_flags;         /* the flags of single messages are known: no CONDSTORE */
 };
@@ -37,7 +37,10 @@ struct imap_mailbox {
 	struct runs messages; /* UID to value */
 	uint64_t n_unread;
 	struct imap_cursor cursor;
-	uint32_t uidnext; /* as the server said, else one above the highest UID; 0: unknown */
+	bool announce_all; /* never synchronised, yet everything in it is new: the mailbox was made
+			    * while its account was being watched */
+	bool is_void;      /* its UIDVALIDITY went, and nobody was told yet */
+	uint32_t uidnext;  /* as the server said, else one above the highest UID; 0: unknown */
 	struct imap_flag_sets *flag_sets;
 
 	/* How often in a row the server failed to give the data of what is new, and the message in
@@ -57,8 +60,8 @@ void imap_mailbox_reset(struct imap_mailbox *mailbox);
 
 /* Brings back what was stored: first the sets of flags, then this. The runs are taken. A run whose
  * value is in no set counts as unread. */
-void imap_mailbox_restore(struct imap_mailbox *mailbox, const struct imap_cursor *cursor,
-	struct runs *messages);
+void imap_mailbox_restore(
+	struct imap_mailbox *mailbox, const struct imap_cursor *cursor, struct runs *messages);
 
 /* Puts a set into the table at its stored place; flags as imap_mailbox_flag_set() gives them. 0,
  * -EINVAL (place taken or out of range), -ENOMEM. */

@@ -118,7 +118,8 @@ void imap_message_merge(struct imap_message *message, struct imap_message *from)
 /* Whether the flag is set; flags compare without regard to ASCII case. */
 bool imap_message_has_flag(const struct imap_message *message, const char *flag);
 
-/* The section's data, or NULL. */
+/* The section, compared without regard to case, or NULL. Where header fields are asked for and none
+ * is equal, the first one with other fields: servers may sort them. */
 const struct imap_section *imap_message_section(
 	const struct imap_message *message, const char *section);
 

@@ -1,0 +1,753 @@
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "imap/engine.h"
+#include "imap/trace.h"
+#include "imap/utf7.h"
+#include "util/log.h"
+
+const char *imap_state_name(enum imap_state state)
+{
+	switch (state) {
+	case IMAP_STATE_GREETING:
+		return "greeting";
+	case IMAP_STATE_STARTTLS:
+		return "starttls";
+	case IMAP_STATE_CAPABILITY:
+		return "capability";
+	case IMAP_STATE_AUTHENTICATE:
+		return "authenticate";
+	case IMAP_STATE_COMPRESS:
+		return "compress";
+	case IMAP_STATE_ENABLE:
+		return "enable";
+	case IMAP_STATE_READY:
+		return "ready";
+	case IMAP_STATE_EXAMINE:
+		return "examine";
+	case IMAP_STATE_SYNCHRONISE:
+		return "synchronise";
+	case IMAP_STATE_IDLE_REQUESTED:
+		return "idle requested";
+	case IMAP_STATE_IDLING:
+		return "idling";
+	case IMAP_STATE_IDLE_ENDING:
+		return "idle ending";
+	case IMAP_STATE_FETCHING:
+		return "fetching";
+	case IMAP_STATE_LOGOUT:
+		return "logout";
+	case IMAP_STATE_CLOSED:
+		return "closed";
+	}
+	return "";
+}
+
+/* -- life -- */
+
+/* Tags that a server cannot guess before it has seen one: four letters by chance, then a number. */
+static void make_tag_prefix(struct imap_client *client, uint64_t seed)
+{
+	for (size_t i = 0; i < 4; i++) {
+		client->tag_prefix[i] = 'A' + (char)(seed % 26);
+		seed /= 26;
+	}
+	client->tag_prefix[4] = '\0';
+}
+
+struct imap_client *imap_client_new(const struct imap_client_options *options, uint64_t now)
+{
+	struct imap_client *client = calloc(1, sizeof(*client));
+	if (!client) {
+		return NULL;
+	}
+	list_init(&client->commands);
+	list_init(&client->requests);
+	list_init(&client->events);
+	bytes_init(&client->output);
+	bytes_init(&client->capability_words);
+	bytes_init(&client->secret);
+	bytes_init(&client->tls_unique);
+	bytes_init(&client->tls_exporter);
+	bytes_init(&client->trace_line);
+	runs_init(&client->open.scan);
+	runs_init(&client->open.unseen);
+	runs_init(&client->open.pending);
+	runs_init(&client->open.expunged);
+	client->options = *options;
+	client->options.limits = NULL;
+	client->now = now;
+	client->is_secure = options->transport == IMAP_TRANSPORT_TLS;
+	client->without_plus = options->without_plus;
+	client->phase_deadline = now + GREETING_USEC;
+	client->probe_deadline = USEC_NEVER;
+	client->renewal = USEC_NEVER;
+	make_tag_prefix(client, options->seed);
+	client->limits = options->limits ? *options->limits : imap_limits_default;
+	client->parser = imap_parser_new(&client->limits);
+	client->auth = strdup(options->auth ? options->auth : "auto");
+	if (!client->parser || !client->auth) {
+		return imap_client_free(client);
+	}
+	return client;
+}
+
+static struct event *event_free(struct event *event)
+{
+	if (event) {
+		struct imap_event *e = &event->event;
+		for (size_t i = 0; i < e->n_messages; i++) {
+			imap_message_free(e->messages[i]);
+		}
+		free(e->messages);
+		for (size_t i = 0; i < e->n_list; i++) {
+			for (size_t k = 0; k < e->list[i].n_attributes; k++) {
+				free(e->list[i].attributes[k]);
+			}
+			free(e->list[i].attributes);
+			free(e->list[i].name);
+		}
+		free(e->list);
+		runs_done(&e->uids);
+		runs_done(&e->baseline);
+		free((void *)e->chunk.data);
+		free(e->moved_target);
+		free(event);
+	}
+	return NULL;
+}
+
+struct imap_client *imap_client_free(struct imap_client *client)
+{
+	if (!client) {
+		return NULL;
+	}
+	LIST_FOR_EACH_SAFE (node, &client->commands) {
+		command_free(list_entry(node, struct command, link));
+	}
+	open_forget(client);
+	LIST_FOR_EACH_SAFE (node, &client->requests) {
+		request_free(client, list_entry(node, struct request, link));
+	}
+	LIST_FOR_EACH_SAFE (node, &client->events) {
+		event_free(list_entry(node, struct event, link));
+	}
+	event_free(client->popped);
+	login_wipe(client);
+	bytes_wipe(&client->output);
+	bytes_done(&client->capability_words);
+	bytes_done(&client->trace_line);
+	free(client->capabilities);
+	free(client->namespace_prefix);
+	free(client->auth);
+	imap_parser_free(client->parser);
+	free(client);
+	return NULL;
+}
+
+/* -- states and events -- */
+
+struct imap_event *client_event(struct imap_client *client, enum imap_event_kind kind)
+{
+	struct event *event = calloc(1, sizeof(*event));
+	if (!event) {
+		client_fail_memory(client);
+		return NULL;
+	}
+	event->event.kind = kind;
+	runs_init(&event->event.uids);
+	runs_init(&event->event.baseline);
+	list_append(&client->events, &event->link);
+	return &event->event;
+}
+
+void enter(struct imap_client *client, enum imap_state state)
+{
+	if (client->state == state || client->state == IMAP_STATE_CLOSED) {
+		return;
+	}
+	log_debug(NULL, NULL, "imap %s: %s -> %s", client->tag_prefix,
+		imap_state_name(client->state), imap_state_name(state));
+	client->state = state;
+	/* CLOSED has an event of its own. States that follow each other within one turn are merged.
+	 */
+	if (state != IMAP_STATE_CLOSED) {
+		struct list *last = client->events.prev;
+		if (last == &client->events ||
+			list_entry(last, struct event, link)->event.kind != IMAP_EVENT_STATE) {
+			client_event(client, IMAP_EVENT_STATE);
+		}
+	}
+}
+
+bool client_is_over(const struct imap_client *client)
+{
+	return client->state == IMAP_STATE_CLOSED;
+}
+
+void client_close(struct imap_client *client, const struct failure *failure, enum imap_end end,
+	uint64_t retry_after_usec)
+{
+	if (client_is_over(client)) {
+		return;
+	}
+	/* What is known for certain is told; what is half known will be new again. */
+	follow_tell_arrivals(client, false);
+	follow_tell(client);
+	open_forget(client);
+	enter(client, IMAP_STATE_CLOSED);
+	login_wipe(client);
+	bytes_wipe(&client->output);
+	LIST_FOR_EACH_SAFE (node, &client->commands) {
+		command_free(list_entry(node, struct command, link));
+	}
+	/* Not by client_event(), which would come back here when out of memory. */
+	struct event *event = calloc(1, sizeof(*event));
+	if (!event) {
+		return;
+	}
+	event->event.kind = IMAP_EVENT_CLOSED;
+	event->event.failure = *failure;
+	event->event.end = end;
+	event->event.retry_after_usec = retry_after_usec;
+	list_append(&client->events, &event->link);
+}
+
+void client_fail(struct imap_client *client, enum failure_kind kind, const char *format, ...)
+{
+	char text[256];
+	va_list args;
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	struct failure failure;
+	failure_set(&failure, kind, "%s", text);
+	client_close(client, &failure, IMAP_END_ORDINARY, 0);
+}
+
+void client_fail_memory(struct imap_client *client)
+{
+	client_fail(client, FAILURE_LIMIT_EXCEEDED, "out of memory");
+}
+
+struct imap_event *imap_client_next_event(struct imap_client *client)
+{
+	client->popped = event_free(client->popped);
+	if (list_is_empty(&client->events)) {
+		return NULL;
+	}
+	client->popped = list_entry(client->events.next, struct event, link);
+	list_remove(&client->popped->link);
+	return &client->popped->event;
+}
+
+/* -- octets in -- */
+
+static void handle_bye(struct imap_client *client, const struct imap_response *response)
+{
+	if (client->state == IMAP_STATE_LOGOUT) {
+		struct failure none = {.kind = FAILURE_NONE};
+		client_close(client, &none, IMAP_END_ORDINARY, 0);
+		return;
+	}
+	uint64_t retry_after = 0;
+	enum imap_end end = classify_refusal(response, &retry_after);
+	struct failure failure;
+	if (!client->is_secure && client->options.transport == IMAP_TRANSPORT_STARTTLS) {
+		/* What is said in the clear is not for a person's eyes. */
+		failure_set(&failure, FAILURE_SERVER_REFUSED, "the server said BYE before TLS");
+	} else {
+		failure_set(&failure,
+			end == IMAP_END_LIMIT ? FAILURE_LIMIT_EXCEEDED : FAILURE_SERVER_REFUSED,
+			"the server said: BYE %.*s", (int)response->text.len,
+			(const char *)response->text.data);
+	}
+	client_close(client, &failure, end, retry_after);
+}
+
+static void handle_tagged(struct imap_client *client, const struct imap_response *response)
+{
+	bool was_sent = false;
+	struct command *command = commands_find(client, response->tag, &was_sent);
+	if (!command) {
+		/* A server that ended IDLE by itself takes our DONE for a command and answers it
+		 * with that word as the tag. An answer given twice is as harmless. */
+		if (was_sent || span_equal_nocase(response->tag, "DONE")) {
+			return;
+		}
+		client_fail(client, FAILURE_PROTOCOL_ERROR,
+			"the server answered a command that was never sent");
+		return;
+	}
+	log_debug(NULL, NULL, "imap %s: %s answered %s", client->tag_prefix,
+		command_name(command->kind), imap_status_name(response->status));
+	list_remove(&command->link);
+	client->probe_deadline = USEC_NEVER;
+	if (client->state == IMAP_STATE_LOGOUT && command->kind != COMMAND_LOGOUT) {
+		command_free(command);
+		return;
+	}
+	open_code(client, response);
+	switch (command->kind) {
+	case COMMAND_STARTTLS:
+	case COMMAND_CAPABILITY:
+	case COMMAND_AUTHENTICATE:
+	case COMMAND_LOGIN:
+	case COMMAND_COMPRESS:
+	case COMMAND_ID:
+	case COMMAND_NAMESPACE:
+	case COMMAND_ENABLE:
+		handle_login(client, command, response);
+		break;
+	case COMMAND_OPEN:
+		handle_open(client, command, response);
+		break;
+	case COMMAND_SEARCH_ALL:
+	case COMMAND_SEARCH_UNSEEN:
+	case COMMAND_FETCH_FLAGS:
+	case COMMAND_FETCH_CHANGES:
+		handle_scan(client, command, response);
+		break;
+	case COMMAND_NOOP:
+	case COMMAND_LOOK:
+	case COMMAND_LOOK_UIDS:
+	case COMMAND_LOOK_BLOCK:
+	case COMMAND_LOOK_PART:
+		handle_look(client, command, response);
+		break;
+	case COMMAND_IDLE:
+		handle_idle(client, command, response);
+		break;
+	case COMMAND_STATUS:
+	case COMMAND_FETCH:
+	case COMMAND_FETCH_PART:
+	case COMMAND_FETCH_RAW:
+	case COMMAND_STORE:
+	case COMMAND_MOVE:
+	case COMMAND_COPY:
+	case COMMAND_MARK_DELETED:
+	case COMMAND_UID_EXPUNGE:
+	case COMMAND_LIST:
+	case COMMAND_LIST_SPECIAL:
+		handle_request(client, command, response);
+		break;
+	case COMMAND_LOGOUT: {
+		struct failure none = {.kind = FAILURE_NONE};
+		client_close(client, &none, IMAP_END_ORDINARY, 0);
+		break;
+	}
+	}
+	command_free(command);
+}
+
+static struct request *head_request(struct imap_client *client)
+{
+	struct command *head = commands_head(client);
+	return head ? head->request : NULL;
+}
+
+/* Untagged data about the world after login. */
+static void handle_untagged(struct imap_client *client, const struct imap_response *response)
+{
+	struct request *request = head_request(client);
+	switch (response->kind) {
+	case IMAP_RESPONSE_INVALID:
+		log_debug(NULL, NULL, "imap %s: skipped a response: %.*s", client->tag_prefix,
+			(int)response->text.len, (const char *)response->text.data);
+		/* It may have been about message numbers, which are then off. */
+		client->open.wants_scan =
+			client->open.wants_scan || client->open.stage == OPEN_FOLLOWED;
+		return;
+	case IMAP_RESPONSE_STATUS_LINE:
+		open_code(client, response);
+		if (response->code == IMAP_CODE_COPYUID && request) {
+			request_take_copyuid(client, request, response);
+		}
+		return;
+	case IMAP_RESPONSE_ENABLED:
+		take_enabled(client, response);
+		return;
+	case IMAP_RESPONSE_NAMESPACE:
+		free(client->namespace_prefix);
+		client->namespace_prefix = NULL;
+		if (imap_utf7_decode(response->namespace_prefix, &client->namespace_prefix) < 0) {
+			client_fail_memory(client);
+		}
+		return;
+	case IMAP_RESPONSE_LIST:
+		if (request) {
+			request_take_list(client, request, response);
+		}
+		return;
+	case IMAP_RESPONSE_STATUS:
+		if (request) {
+			request_take_status(client, request, response);
+		}
+		return;
+	case IMAP_RESPONSE_SEARCH:
+	case IMAP_RESPONSE_ESEARCH:
+		follow_search(client, response);
+		return;
+	case IMAP_RESPONSE_EXISTS:
+		follow_exists(client, response->number);
+		return;
+	case IMAP_RESPONSE_EXPUNGE:
+		follow_expunge(client, response->number);
+		return;
+	case IMAP_RESPONSE_VANISHED:
+		follow_vanished(client, response);
+		return;
+	case IMAP_RESPONSE_FETCH:
+		follow_fetch(client, response);
+		return;
+	case IMAP_RESPONSE_CHUNK:
+		if (request) {
+			request_take_chunk(client, request, response);
+		}
+		return;
+	case IMAP_RESPONSE_UNKNOWN:
+	case IMAP_RESPONSE_FLAGS:
+	case IMAP_RESPONSE_ID:
+	case IMAP_RESPONSE_RECENT:
+	case IMAP_RESPONSE_CAPABILITY:
+	case IMAP_RESPONSE_CONTINUATION:
+	case IMAP_RESPONSE_TAGGED:
+		return;
+	}
+}
+
+static void handle_response(struct imap_client *client, const struct imap_response *response)
+{
+	if (!client->has_greeting) {
+		handle_greeting(client, response);
+		return;
+	}
+	if (response->kind == IMAP_RESPONSE_STATUS_LINE && response->status == IMAP_STATUS_BYE) {
+		handle_bye(client, response);
+		return;
+	}
+	if (response->kind == IMAP_RESPONSE_TAGGED) {
+		handle_tagged(client, response);
+		return;
+	}
+	if (response->kind == IMAP_RESPONSE_CONTINUATION) {
+		handle_continuation(client, response);
+		return;
+	}
+	/* Nothing that is said in the clear before TLS is believed. */
+	if (client->options.transport == IMAP_TRANSPORT_STARTTLS && !client->is_secure) {
+		return;
+	}
+	if (response->kind == IMAP_RESPONSE_CAPABILITY) {
+		take_capabilities(client, response->words, response->n_words);
+		return;
+	}
+	if (client->state >= IMAP_STATE_COMPRESS) {
+		handle_untagged(client, response);
+	}
+}
+
+void settle(struct imap_client *client)
+{
+	if (!client_is_over(client)) {
+		follow_tell(client);
+		cycle_advance(client);
+		commands_flush(client);
+	}
+}
+
+size_t imap_client_receive(struct imap_client *client, const void *data, size_t len, uint64_t now)
+{
+	const uint8_t *octets = data;
+	size_t used = 0;
+	client->now = now;
+	while (used < len && !client_is_over(client)) {
+		if (client->transport_changes) {
+			if (client->state == IMAP_STATE_STARTTLS) {
+				client_fail(client, FAILURE_INSECURE,
+					"octets in the clear followed the server's OK to STARTTLS");
+			}
+			break;
+		}
+		const struct imap_response *response = NULL;
+		size_t consumed = 0;
+		int r = imap_parser_receive(
+			client->parser, octets + used, len - used, &consumed, &response);
+		trace_received(client, octets + used, consumed);
+		used += consumed;
+		if (r == -ENOMEM) {
+			client_fail_memory(client);
+		} else if (r < 0) {
+			client_fail(client,
+				r == -EMSGSIZE ? FAILURE_LIMIT_EXCEEDED : FAILURE_PROTOCOL_ERROR,
+				"%s", imap_parser_problem(client->parser));
+		} else if (r > 0) {
+			handle_response(client, response);
+		}
+	}
+	settle(client);
+	return client_is_over(client) ? len : used;
+}
+
+void imap_client_disconnected(
+	struct imap_client *client, const struct failure *failure, uint64_t now)
+{
+	client->now = now;
+	if (client->state == IMAP_STATE_LOGOUT) {
+		struct failure none = {.kind = FAILURE_NONE};
+		client_close(client, &none, IMAP_END_ORDINARY, 0);
+		return;
+	}
+	client_close(client, failure, IMAP_END_ORDINARY, 0);
+}
+
+void imap_client_secured(struct imap_client *client, uint64_t now)
+{
+	if (client->state != IMAP_STATE_STARTTLS || !client->transport_changes) {
+		return;
+	}
+	client->now = now;
+	/* Nothing learnt before TLS survives: a new parser, no capabilities. */
+	imap_parser_free(client->parser);
+	client->parser = imap_parser_new(&client->limits);
+	if (!client->parser) {
+		client_fail_memory(client);
+		return;
+	}
+	client->transport_changes = false;
+	client->is_secure = true;
+	client->has_capabilities = false;
+	client->n_capabilities = 0;
+	client->phase_deadline = USEC_NEVER;
+	login_begin(client);
+	settle(client);
+}
+
+void imap_client_compressed(struct imap_client *client, uint64_t now)
+{
+	if (client->state == IMAP_STATE_COMPRESS && client->transport_changes) {
+		client->now = now;
+		client->transport_changes = false;
+		client->is_compressed = true;
+		client->phase_deadline = USEC_NEVER;
+		login_begin(client);
+		settle(client);
+	}
+}
+
+void imap_client_set_trace(struct imap_client *client, struct bytes *trace)
+{
+	client->trace = trace;
+}
+
+/* -- octets out -- */
+
+struct span imap_client_output(const struct imap_client *client)
+{
+	return bytes_span(&client->output);
+}
+
+void imap_client_sent(struct imap_client *client, size_t len, uint64_t now)
+{
+	client->now = now;
+	bytes_consume(&client->output, len);
+	client->output_since = bytes_len(&client->output) > 0 ? now : 0;
+	if (bytes_len(&client->output) == 0 && client->output.size > 0) {
+		/* It may have carried a password. */
+		bytes_wipe(&client->output);
+	}
+}
+
+/* -- time -- */
+
+uint64_t imap_client_deadline(const struct imap_client *client, uint64_t *ret_slack)
+{
+	*ret_slack = 0;
+	if (client_is_over(client)) {
+		return USEC_NEVER;
+	}
+	uint64_t deadline = client->phase_deadline;
+	if (client->output_since && client->output_since + UNSENT_USEC < deadline) {
+		deadline = client->output_since + UNSENT_USEC;
+	}
+	if (client->probe_deadline < deadline) {
+		deadline = client->probe_deadline;
+	}
+	const struct command *head = commands_head(client);
+	if (head && head->deadline < deadline) {
+		deadline = head->deadline;
+	}
+	if (client->renewal < deadline) {
+		deadline = client->renewal;
+		*ret_slack = client->options.idle_timeout_usec / 8;
+	}
+	return deadline;
+}
+
+void imap_client_tick(struct imap_client *client, uint64_t now)
+{
+	client->now = now;
+	if (client_is_over(client)) {
+		return;
+	}
+	const struct command *head = commands_head(client);
+	if (client->state == IMAP_STATE_LOGOUT && client->phase_deadline <= now) {
+		struct failure none = {.kind = FAILURE_NONE};
+		client_close(client, &none, IMAP_END_ORDINARY, 0);
+	} else if (client->phase_deadline <= now) {
+		client_fail(client, FAILURE_TIMEOUT, "no answer in time (%s)",
+			imap_state_name(client->state));
+	} else if (client->output_since && client->output_since + UNSENT_USEC <= now) {
+		client_fail(client, FAILURE_TIMEOUT, "the server does not read what it is sent");
+	} else if (client->probe_deadline <= now) {
+		client_fail(client, FAILURE_TIMEOUT, "the server gave no proof of life");
+	} else if (head && head->deadline <= now) {
+		client_fail(client, FAILURE_TIMEOUT, "no answer in time to %s%s",
+			head->is_done ? "DONE of " : "", command_name(head->kind));
+	} else {
+		cycle_tick(client);
+		settle(client);
+	}
+}
+
+/* -- intents -- */
+
+int imap_client_watch(struct imap_client *client, struct imap_mailbox *mailbox, uint64_t now)
+{
+	client->now = now;
+	client->watched = mailbox;
+	settle(client);
+	return 0;
+}
+
+void imap_client_drop(struct imap_client *client, struct imap_mailbox *mailbox, uint64_t now)
+{
+	client->now = now;
+	LIST_FOR_EACH_SAFE (node, &client->requests) {
+		struct request *request = list_entry(node, struct request, link);
+		if (request->mailbox == mailbox) {
+			request_free(client, request);
+		}
+	}
+	/* Events that name it go too: nothing refers to it afterwards. */
+	LIST_FOR_EACH_SAFE (node, &client->events) {
+		struct event *event = list_entry(node, struct event, link);
+		if (event->event.mailbox == mailbox) {
+			list_remove(&event->link);
+			event_free(event);
+		}
+	}
+	if (client->watched == mailbox) {
+		client->watched = NULL;
+	}
+	if (client->open.mailbox == mailbox) {
+		open_forget(client);
+		if (!client->watched) {
+			imap_client_logout(client, now);
+			return;
+		}
+	}
+	settle(client);
+}
+
+void imap_client_logout(struct imap_client *client, uint64_t now)
+{
+	client->now = now;
+	if (client_is_over(client) || client->state == IMAP_STATE_LOGOUT) {
+		return;
+	}
+	client->wants_logout = true;
+	client->phase_deadline = now + LOGOUT_USEC;
+	struct command *head = commands_head(client);
+	bool is_plain_start = !client->has_greeting || client->transport_changes ||
+		client->state == IMAP_STATE_AUTHENTICATE;
+	if (is_plain_start || (head && head->kind == COMMAND_IDLE && !head->is_continued)) {
+		/* LOGOUT would be out of place; closing is no loss. */
+		struct failure none = {.kind = FAILURE_NONE};
+		client_close(client, &none, IMAP_END_ORDINARY, 0);
+		return;
+	}
+	if (head && head->kind == COMMAND_IDLE && !head->is_done) {
+		bytes_put_str(&client->output, "DONE\r\n");
+		trace_sent_line(client, "DONE");
+		head->is_done = true;
+		head->deadline = now + DONE_USEC;
+	}
+	/* What is not yet on the wire stays off it. */
+	LIST_FOR_EACH_SAFE (node, &client->commands) {
+		struct command *command = list_entry(node, struct command, link);
+		if (!command->is_sent) {
+			command_free(command);
+		}
+	}
+	command_put(client, COMMAND_LOGOUT, NULL, "LOGOUT");
+	enter(client, IMAP_STATE_LOGOUT);
+	client->renewal = USEC_NEVER;
+	commands_flush(client);
+}
+
+void imap_client_probe(struct imap_client *client, uint64_t now)
+{
+	client->now = now;
+	if (!client_is_over(client)) {
+		client->wants_pass = true;
+		client->probe_deadline = now + PROBE_USEC;
+		settle(client);
+	}
+}
+
+/* -- questions -- */
+
+enum imap_state imap_client_state(const struct imap_client *client)
+{
+	return client->state;
+}
+
+bool imap_client_has_idle(const struct imap_client *client)
+{
+	return !client->no_idle;
+}
+
+size_t imap_client_capabilities(const struct imap_client *client, const struct span **ret_words)
+{
+	*ret_words = client->capabilities;
+	return client->n_capabilities;
+}
+
+bool imap_client_has_capability(const struct imap_client *client, const char *capability)
+{
+	for (size_t i = 0; i < client->n_capabilities; i++) {
+		if (span_equal_nocase(client->capabilities[i], capability)) {
+			return true;
+		}
+	}
+	return false;
+}
+
+const char *imap_client_mechanism(const struct imap_client *client)
+{
+	return client->mechanism;
+}
+
+bool imap_client_plus_failed(const struct imap_client *client)
+{
+	return client->plus_failed;
+}
+
+uint64_t imap_client_idling_since(const struct imap_client *client)
+{
+	return client->watching_since;
+}
+
+const char *imap_client_namespace(const struct imap_client *client)
+{
+	return client->namespace_prefix ? client->namespace_prefix : "";
+}
+
+struct imap_mailbox *imap_client_mailbox(const struct imap_client *client)
+{
+	return client->open.mailbox;
+}

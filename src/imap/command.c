@@ -1,0 +1,333 @@
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "imap/engine.h"
+#include "imap/trace.h"
+#include "imap/utf7.h"
+#include "imap/writer.h"
+
+const char *command_name(enum command_kind kind)
+{
+	switch (kind) {
+	case COMMAND_STARTTLS:
+		return "STARTTLS";
+	case COMMAND_CAPABILITY:
+		return "CAPABILITY";
+	case COMMAND_AUTHENTICATE:
+		return "AUTHENTICATE";
+	case COMMAND_LOGIN:
+		return "LOGIN";
+	case COMMAND_COMPRESS:
+		return "COMPRESS";
+	case COMMAND_ID:
+		return "ID";
+	case COMMAND_NAMESPACE:
+		return "NAMESPACE";
+	case COMMAND_ENABLE:
+		return "ENABLE";
+	case COMMAND_OPEN:
+		return "EXAMINE";
+	case COMMAND_SEARCH_ALL:
+	case COMMAND_SEARCH_UNSEEN:
+		return "UID SEARCH";
+	case COMMAND_FETCH_FLAGS:
+		return "FETCH";
+	case COMMAND_NOOP:
+		return "NOOP";
+	case COMMAND_FETCH_CHANGES:
+	case COMMAND_LOOK:
+	case COMMAND_LOOK_UIDS:
+	case COMMAND_LOOK_BLOCK:
+	case COMMAND_LOOK_PART:
+	case COMMAND_FETCH:
+	case COMMAND_FETCH_PART:
+	case COMMAND_FETCH_RAW:
+		return "UID FETCH";
+	case COMMAND_IDLE:
+		return "IDLE";
+	case COMMAND_STATUS:
+		return "STATUS";
+	case COMMAND_STORE:
+	case COMMAND_MARK_DELETED:
+		return "UID STORE";
+	case COMMAND_MOVE:
+		return "UID MOVE";
+	case COMMAND_COPY:
+		return "UID COPY";
+	case COMMAND_UID_EXPUNGE:
+		return "UID EXPUNGE";
+	case COMMAND_LIST:
+	case COMMAND_LIST_SPECIAL:
+		return "LIST";
+	case COMMAND_LOGOUT:
+		return "LOGOUT";
+	}
+	return "";
+}
+
+struct command *command_new(
+	struct imap_client *client, enum command_kind kind, struct request *request)
+{
+	struct command *command = calloc(1, sizeof(*command));
+	if (!command) {
+		client_fail_memory(client);
+		return NULL;
+	}
+	bytes_init(&command->text);
+	bytes_init(&command->rest);
+	runs_init(&command->uids);
+	command->kind = kind;
+	command->number = ++client->n_commands;
+	command->request = request;
+	command->deadline = USEC_NEVER;
+	command->is_secret = kind == COMMAND_AUTHENTICATE || kind == COMMAND_LOGIN;
+	if (request) {
+		request->n_pending++;
+	}
+	bytes_printf(&command->text, "%s%u ", client->tag_prefix, command->number);
+	list_append(&client->commands, &command->link);
+	return command;
+}
+
+struct command *command_free(struct command *command)
+{
+	if (command) {
+		list_remove(&command->link);
+		if (command->request) {
+			command->request->n_pending--;
+		}
+		if (command->is_secret) {
+			bytes_wipe(&command->text);
+			bytes_wipe(&command->rest);
+		} else {
+			bytes_done(&command->text);
+			bytes_done(&command->rest);
+		}
+		runs_done(&command->uids);
+		free(command);
+	}
+	return NULL;
+}
+
+void command_end(struct imap_client *client, struct command *command)
+{
+	struct bytes *last = command->rest.end > 0 ? &command->rest : &command->text;
+	bytes_put_str(last, "\r\n");
+	if (command->text.error == -EINVAL || command->rest.error == -EINVAL) {
+		client_fail(client, FAILURE_INVALID_ARGUMENT,
+			"an argument of %s cannot be said in IMAP", command_name(command->kind));
+	} else if (command->text.error < 0 || command->rest.error < 0) {
+		client_fail_memory(client);
+	}
+}
+
+void command_put(struct imap_client *client, enum command_kind kind, struct request *request,
+	const char *format, ...)
+{
+	struct command *command = command_new(client, kind, request);
+	if (!command) {
+		return;
+	}
+	char text[160];
+	va_list args;
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	bytes_put_str(&command->text, text);
+	command_end(client, command);
+}
+
+static bool can_be_quoted(const char *str)
+{
+	size_t len = strlen(str);
+	for (size_t i = 0; i < len; i++) {
+		if ((uint8_t)str[i] < 0x20 || (uint8_t)str[i] > 0x7e) {
+			return false;
+		}
+	}
+	return len <= 1000;
+}
+
+void command_put_string(struct imap_client *client, struct command *command, const char *str)
+{
+	struct bytes *bytes = command->rest.end > 0 ? &command->rest : &command->text;
+	size_t len = strlen(str);
+	if (can_be_quoted(str)) {
+		imap_put_quoted(bytes, str);
+	} else if (imap_client_has_capability(client, "LITERAL+") ||
+		(len <= 4096 && imap_client_has_capability(client, "LITERAL-"))) {
+		bytes_printf(bytes, "{%zu+}\r\n", len);
+		bytes_put(bytes, str, len);
+	} else if (bytes == &command->text) {
+		bytes_printf(bytes, "{%zu}\r\n", len);
+		bytes_put(&command->rest, str, len);
+	} else {
+		/* A second synchronising literal: never needed, since only LOGIN has two strings;
+		 * what cannot be quoted there is refused rather than sent in a wrong form. */
+		bytes->error = -EINVAL;
+	}
+}
+
+void command_put_mailbox(struct imap_client *client, struct command *command, const char *name)
+{
+	if (client->has_utf8) {
+		imap_put_quoted(&command->text, name);
+		return;
+	}
+	char *encoded = NULL;
+	int r = imap_utf7_encode(name, &encoded);
+	if (r < 0) {
+		command->text.error = r == -ENOMEM ? r : -EINVAL;
+		return;
+	}
+	imap_put_quoted(&command->text, encoded);
+	free(encoded);
+}
+
+struct command *commands_head(const struct imap_client *client)
+{
+	if (list_is_empty(&client->commands)) {
+		return NULL;
+	}
+	struct command *command = list_entry(client->commands.next, struct command, link);
+	return command->is_sent ? command : NULL;
+}
+
+bool commands_have(const struct imap_client *client, enum command_kind kind)
+{
+	LIST_FOR_EACH (node, &client->commands) {
+		if (list_entry(node, struct command, link)->kind == kind) {
+			return true;
+		}
+	}
+	return false;
+}
+
+struct command *commands_find(const struct imap_client *client, struct span tag, bool *ret_was_sent)
+{
+	size_t prefix = strlen(client->tag_prefix);
+	uint64_t number = 0;
+	*ret_was_sent = false;
+	if (tag.len <= prefix || tag.len > prefix + 10 ||
+		memcmp(tag.data, client->tag_prefix, prefix) != 0) {
+		return NULL;
+	}
+	for (size_t i = prefix; i < tag.len; i++) {
+		if (tag.data[i] < '0' || tag.data[i] > '9') {
+			return NULL;
+		}
+		number = number * 10 + (tag.data[i] - '0');
+	}
+	LIST_FOR_EACH (node, &client->commands) {
+		struct command *command = list_entry(node, struct command, link);
+		if (command->number == number) {
+			/* An answer to what was not yet asked is an attack or a lunacy. */
+			return command->is_sent ? command : NULL;
+		}
+	}
+	*ret_was_sent = number > 0 && number <= client->n_commands;
+	return NULL;
+}
+
+/* Whether nothing may be written behind the command until it is answered. */
+static bool is_blocking(const struct imap_client *client, const struct command *command)
+{
+	switch (command->kind) {
+	case COMMAND_IDLE:
+		return !command->is_done;
+	case COMMAND_STARTTLS:
+	case COMMAND_AUTHENTICATE:
+	case COMMAND_LOGIN:
+	case COMMAND_COMPRESS:
+		return true;
+	case COMMAND_OPEN:
+		/* What is asked of the mailbox depends on what EXAMINE says. */
+		return true;
+	case COMMAND_ENABLE:
+	case COMMAND_CAPABILITY:
+	case COMMAND_ID:
+	case COMMAND_NAMESPACE:
+	case COMMAND_SEARCH_ALL:
+	case COMMAND_SEARCH_UNSEEN:
+	case COMMAND_FETCH_FLAGS:
+	case COMMAND_FETCH_CHANGES:
+	case COMMAND_NOOP:
+	case COMMAND_LOOK:
+	case COMMAND_LOOK_UIDS:
+	case COMMAND_LOOK_BLOCK:
+	case COMMAND_LOOK_PART:
+	case COMMAND_STATUS:
+	case COMMAND_FETCH:
+	case COMMAND_FETCH_PART:
+	case COMMAND_FETCH_RAW:
+	case COMMAND_STORE:
+	case COMMAND_MOVE:
+	case COMMAND_COPY:
+	case COMMAND_MARK_DELETED:
+	case COMMAND_UID_EXPUNGE:
+	case COMMAND_LIST:
+	case COMMAND_LIST_SPECIAL:
+	case COMMAND_LOGOUT:
+		return bytes_len(&command->rest) > 0;
+	}
+	(void)client;
+	return false;
+}
+
+void commands_flush(struct imap_client *client)
+{
+	if (client_is_over(client) || client->transport_changes) {
+		return;
+	}
+	bool is_first = true;
+	LIST_FOR_EACH (node, &client->commands) {
+		struct command *command = list_entry(node, struct command, link);
+		if (!command->is_sent) {
+			struct span text = bytes_span(&command->text);
+			trace_sent(client, command, text);
+			bytes_put(&client->output, text.data, text.len);
+			if (command->is_secret) {
+				bytes_wipe(&command->text);
+			} else {
+				bytes_done(&command->text);
+			}
+			command->is_sent = true;
+			command->deadline = client->now + COMMAND_USEC;
+		} else if (is_first && command->deadline == USEC_NEVER &&
+			command->kind != COMMAND_IDLE) {
+			command->deadline = client->now + COMMAND_USEC;
+		}
+		is_first = false;
+		if (is_blocking(client, command)) {
+			break;
+		}
+	}
+	if (client->output.error < 0) {
+		client_fail_memory(client);
+	} else if (bytes_len(&client->output) > 0 && client->output_since == 0) {
+		client->output_since = client->now;
+	}
+}
+
+void handle_continuation(struct imap_client *client, const struct imap_response *response)
+{
+	struct command *head = commands_head(client);
+	if (!head) {
+		return;
+	}
+	if (head->kind == COMMAND_STARTTLS) {
+		client_fail(client, FAILURE_INSECURE, "the server did not agree to STARTTLS");
+	} else if (head->kind == COMMAND_AUTHENTICATE) {
+		login_continue(client, response->text);
+	} else if (head->kind == COMMAND_IDLE) {
+		handle_idle_continuation(client, head);
+	} else if (bytes_len(&head->rest) > 0) {
+		struct span rest = bytes_span(&head->rest);
+		bytes_put(&client->output, rest.data, rest.len);
+		bytes_wipe(&head->rest);
+		commands_flush(client);
+	}
+}

@@ -1,0 +1,629 @@
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "imap/engine.h"
+#include "imap/trace.h"
+#include "imap/writer.h"
+#include "util/log.h"
+
+/* One cycle: synchronise, idle, synchronise. A wish, news from the server and the renewal of IDLE
+ * all do the same: mark what is wanted, and if idling, end IDLE; a flight is then DONE, what looks
+ * for news, what is wanted, IDLE. Pipelining is safe under RFC 9051 section 5.5: everything in a
+ * flight speaks in UIDs. */
+
+/* -- what is wanted -- */
+
+static bool is_startable(const struct imap_client *client, const struct request *request)
+{
+	if (request->stage != REQUEST_QUEUED) {
+		return false;
+	}
+	if (request->kind == REQUEST_LIST) {
+		return true;
+	}
+	return request->mailbox == client->open.mailbox &&
+		(!request_is_write(request) || client->open.is_writable);
+}
+
+/* A request that the open mailbox cannot serve as it is. */
+static struct request *next_elsewhere(const struct imap_client *client)
+{
+	LIST_FOR_EACH (node, &client->requests) {
+		struct request *request = list_entry(node, struct request, link);
+		if ((request->stage == REQUEST_QUEUED || request->stage == REQUEST_VISIT) &&
+			!is_startable(client, request)) {
+			return request;
+		}
+	}
+	return NULL;
+}
+
+static bool has_requests(const struct imap_client *client)
+{
+	LIST_FOR_EACH (node, &client->requests) {
+		const struct request *request = list_entry(node, struct request, link);
+		if (request->stage == REQUEST_QUEUED || request->stage == REQUEST_VISIT) {
+			return true;
+		}
+	}
+	return false;
+}
+
+static bool has_wish(const struct imap_client *client)
+{
+	const struct open *open = &client->open;
+	return client->wants_pass || has_requests(client) ||
+		(client->watched && open->mailbox != client->watched) || open->is_writable ||
+		open->wants_look || open->wants_scan || runs_count(&open->pending) > 0;
+}
+
+/* -- the look -- */
+
+/* The mailbox has a message whose data the server failed to give. */
+static bool is_careful(const struct imap_mailbox *mailbox)
+{
+	return mailbox->n_refusals > 0;
+}
+
+static void put_look(struct imap_client *client)
+{
+	struct open *open = &client->open;
+	uint64_t tail =
+		follow_has_tail(client) ? open->exists - runs_count(&open->mailbox->messages) : 0;
+	uint32_t from = open->mailbox->cursor.watermark;
+	open->wants_look = false;
+	open->exists_at_look = open->exists;
+	if (from == 0) {
+		return; /* no UID is left that could be new */
+	}
+	/* 4294967295 and not "*": "7:*" would name the last message even when its UID is below 7.
+	 */
+	if (tail > DIRECT_LOOK_MAX || is_careful(open->mailbox)) {
+		command_put(client, COMMAND_LOOK_UIDS, NULL, "UID FETCH %u:4294967295 (UID FLAGS)",
+			from);
+		return;
+	}
+	struct command *command = command_new(client, COMMAND_LOOK, NULL);
+	if (command) {
+		bytes_printf(&command->text, "UID FETCH %u:4294967295 ", from);
+		put_fetch_items(client, &command->text, new_mail_items(client));
+		command_end(client, command);
+	}
+}
+
+static void put_pass(struct imap_client *client)
+{
+	/* EXAMINE has just said what NOOP would say. */
+	if (client->open.is_synchronised) {
+		command_put(client, COMMAND_NOOP, NULL, "NOOP");
+	}
+	put_look(client);
+	LIST_FOR_EACH (node, &client->requests) {
+		struct request *request = list_entry(node, struct request, link);
+		if (request->kind == REQUEST_REFRESH && request->mailbox == client->open.mailbox &&
+			(request->stage == REQUEST_QUEUED || request->stage == REQUEST_VISIT)) {
+			request->stage = REQUEST_STARTED;
+		}
+	}
+	client->wants_pass = false;
+	client->left_idle = false;
+}
+
+static const struct imap_message *arrival(const struct open *open, uint32_t uid)
+{
+	for (size_t i = 0; i < open->n_arrivals; i++) {
+		if (open->arrivals[i]->uid == uid) {
+			return open->arrivals[i];
+		}
+	}
+	return NULL;
+}
+
+/* The data of pending messages, a block at a time; singly where the server failed before. */
+static void put_look_block(struct imap_client *client)
+{
+	struct open *open = &client->open;
+	size_t n_wanted = is_careful(open->mailbox) ? 1 : NEW_MAIL_BATCH;
+	struct command *command = command_new(client, COMMAND_LOOK_BLOCK, NULL);
+	struct run run;
+	if (!command) {
+		return;
+	}
+	for (uint64_t n = 1; n_wanted > 0 && n <= UINT32_MAX && runs_next(&open->pending, n, &run);
+		n = (uint64_t)run.last + 1) {
+		for (uint64_t uid = run.first; uid <= run.last && n_wanted > 0; uid++) {
+			if (!arrival(open, uid)) {
+				if (runs_set(&command->uids, uid, uid, 0) < 0) {
+					client_fail_memory(client);
+					return;
+				}
+				n_wanted--;
+			}
+		}
+	}
+	bytes_put_str(&command->text, "UID FETCH ");
+	imap_put_set(&command->text, &command->uids);
+	bytes_put_char(&command->text, ' ');
+	put_fetch_items(client, &command->text, new_mail_items(client));
+	command_end(client, command);
+}
+
+/* The beginning of the text of those that the server has no preview of: those with the same section
+ * at once. */
+static bool put_look_part(struct imap_client *client)
+{
+	struct open *open = &client->open;
+	struct command *command = NULL;
+	struct span section = {0};
+	for (size_t i = 0; i < open->n_arrivals; i++) {
+		const struct imap_message *message = open->arrivals[i];
+		if (!message_lacks_preview(client, message, new_mail_items(client))) {
+			continue;
+		}
+		const struct imap_part *part = imap_message_text_part(message);
+		if (!command) {
+			command = command_new(client, COMMAND_LOOK_PART, NULL);
+			section = part->section;
+		}
+		if (command && span_equal(section, (const char *)part->section.data) &&
+			runs_set(&command->uids, message->uid, message->uid, 0) < 0) {
+			client_fail_memory(client);
+			return true;
+		}
+	}
+	if (!command) {
+		return false;
+	}
+	bytes_put_str(&command->text, "UID FETCH ");
+	imap_put_set(&command->text, &command->uids);
+	bytes_printf(&command->text, " (UID BODY.PEEK[%.*s]<0.%d>)", (int)section.len,
+		(const char *)section.data, PREVIEW_OCTETS);
+	command_end(client, command);
+	return true;
+}
+
+/* -- synchronised -- */
+
+static void tell_synchronised(struct imap_client *client)
+{
+	struct open *open = &client->open;
+	struct imap_mailbox *mailbox = open->mailbox;
+	struct imap_cursor *cursor = &mailbox->cursor;
+	follow_tell(client);
+	imap_mailbox_raise_watermark(mailbox);
+	if (!cursor->has_flags) {
+		/* All pushes up to the tagged OK are in: what has a lower modseq was told. */
+		uint64_t modseq = open->pushed_modseq > open->highestmodseq ? open->pushed_modseq
+									    : open->highestmodseq;
+		cursor->highestmodseq =
+			modseq > cursor->highestmodseq ? modseq : cursor->highestmodseq;
+	}
+	uint32_t uidnext = cursor->watermark;
+	mailbox->uidnext = open->uidnext > uidnext && uidnext != 0 ? open->uidnext : uidnext;
+	mailbox->n_refusals = 0;
+	mailbox->refused_uid = 0;
+	struct imap_event *event = client_event(client, IMAP_EVENT_SYNCHRONISED);
+	if (!event) {
+		return;
+	}
+	event->mailbox = mailbox;
+	event->cursor = *cursor;
+	open->is_synchronised = true;
+	open->has_changed = false;
+	LIST_FOR_EACH_SAFE (node, &client->requests) {
+		struct request *request = list_entry(node, struct request, link);
+		if (request->kind == REQUEST_REFRESH && request->mailbox == mailbox &&
+			request->stage == REQUEST_STARTED) {
+			request_end(client, request);
+		}
+	}
+}
+
+/* A look came to its end: is everything there that is on the server? */
+static void look_ended(struct imap_client *client)
+{
+	struct open *open = &client->open;
+	follow_tell_arrivals(client, false);
+	if (client_is_over(client) || runs_count(&open->pending) > 0) {
+		return; /* the next flight fetches what is missing */
+	}
+	if (follow_has_tail(client)) {
+		if (open->exists == open->exists_at_look) {
+			open->wants_scan = true; /* it is there, but not where news are */
+		} else {
+			open->wants_look = true;
+		}
+		return;
+	}
+	if (!open->wants_scan) {
+		tell_synchronised(client);
+	}
+}
+
+/* Whatever is still missing of what has come; false when nothing is. */
+static bool put_missing(struct imap_client *client)
+{
+	struct open *open = &client->open;
+	if (runs_count(&open->pending) == 0) {
+		return false;
+	}
+	if (runs_count(&open->pending) > open->n_arrivals && open->n_arrivals < NEW_MAIL_BATCH) {
+		put_look_block(client);
+		return true;
+	}
+	if (put_look_part(client)) {
+		return true;
+	}
+	/* What came without all its data will not come better. */
+	follow_tell_arrivals(client, true);
+	look_ended(client);
+	return false;
+}
+
+/* A message that the server fails to give is announced with its identity alone in the end. */
+static void look_refused(struct imap_client *client, const struct command *command)
+{
+	struct open *open = &client->open;
+	struct imap_mailbox *mailbox = open->mailbox;
+	uint32_t uid = 0;
+	if (runs_count(&command->uids) == 1) {
+		runs_select(&command->uids, 0, &uid);
+	}
+	if (uid == 0 || mailbox->refused_uid != uid) {
+		mailbox->refused_uid = uid;
+		mailbox->n_refusals = 1;
+		return;
+	}
+	if (++mailbox->n_refusals < MAX_REFUSALS) {
+		return;
+	}
+	log_warning(NULL, mailbox->name, "the server refuses the data of message %u", uid);
+	mailbox->n_refusals = 1; /* careful with the others, too */
+	mailbox->refused_uid = 0;
+	struct imap_message *message = imap_message_new();
+	if (message) {
+		message->uid = uid;
+		message->items = IMAP_ITEM_UID;
+	}
+	if (!message ||
+		messages_insert(&open->arrivals, &open->n_arrivals, &open->n_arrivals_allocated,
+			message) < 0) {
+		client_fail_memory(client);
+		return;
+	}
+	follow_tell_arrivals(client, true);
+}
+
+/* A text that did not come when it was asked for will not come: the preview is empty. */
+static void give_up_previews(struct open *open, const struct runs *uids)
+{
+	for (size_t i = 0; i < open->n_arrivals; i++) {
+		struct imap_message *message = open->arrivals[i];
+		const struct imap_part *part = imap_message_text_part(message);
+		if (runs_get(uids, message->uid, NULL) && part &&
+			!imap_message_section(message, (const char *)part->section.data)) {
+			message->items |= IMAP_ITEM_PREVIEW;
+			message->preview = span_of("");
+		}
+	}
+}
+
+static void handle_look_block(
+	struct imap_client *client, struct command *command, const struct imap_response *response)
+{
+	struct open *open = &client->open;
+	struct run run;
+	bool lacks_one = false;
+	for (uint64_t n = 1; n <= UINT32_MAX && runs_next(&command->uids, n, &run);
+		n = (uint64_t)run.last + 1) {
+		for (uint64_t uid = run.first; uid <= run.last; uid++) {
+			/* Those told or gone meanwhile are pending no more. */
+			lacks_one = lacks_one ||
+				(runs_get(&open->pending, uid, NULL) && !arrival(open, uid));
+		}
+	}
+	if (response->status != IMAP_STATUS_OK || lacks_one) {
+		look_refused(client, command);
+	} else if (open->mailbox->refused_uid != 0) {
+		open->mailbox->refused_uid = 0;
+	}
+	if (client_is_over(client)) {
+		return;
+	}
+	if (command->kind == COMMAND_LOOK_PART) {
+		give_up_previews(open, &command->uids);
+	}
+	follow_tell_arrivals(client, !client->options.preview);
+	look_ended(client);
+}
+
+void handle_look(
+	struct imap_client *client, struct command *command, const struct imap_response *response)
+{
+	struct open *open = &client->open;
+	uint64_t retry_after = 0;
+	enum imap_end end = response->status == IMAP_STATUS_OK
+		? IMAP_END_ORDINARY
+		: classify_refusal(response, &retry_after);
+	if (end != IMAP_END_ORDINARY) {
+		struct failure failure;
+		refusal_set(&failure, response);
+		client_close(client, &failure, end, retry_after);
+		return;
+	}
+	if (!open->mailbox || open->stage != OPEN_FOLLOWED) {
+		return;
+	}
+	switch (command->kind) {
+	case COMMAND_LOOK:
+		if (response->status != IMAP_STATUS_OK &&
+			response->code != IMAP_CODE_EXPUNGEISSUED) {
+			look_refused(client, command);
+			open->wants_look = true;
+			follow_tell_arrivals(client, false);
+			return;
+		}
+		if (!client->options.preview) {
+			follow_tell_arrivals(client, true);
+		}
+		look_ended(client);
+		return;
+	case COMMAND_LOOK_UIDS:
+		if (response->status != IMAP_STATUS_OK) {
+			client_fail(client, FAILURE_SERVER_REFUSED,
+				"the server refuses even UIDs and flags");
+			return;
+		}
+		look_ended(client);
+		return;
+	case COMMAND_LOOK_BLOCK:
+	case COMMAND_LOOK_PART:
+		handle_look_block(client, command, response);
+		return;
+	default:
+		return;
+	}
+}
+
+/* -- IDLE -- */
+
+/* Nothing is to be done: what stands in for IDLE where there is none. */
+static void rest(struct imap_client *client)
+{
+	uint64_t interval = client->options.poll_interval_usec;
+	if (!client->open.mailbox) {
+		interval = client->options.idle_timeout_usec;
+	} else if (client->n_quick_idles >= QUICK_IDLES && interval > QUICK_POLL_USEC) {
+		interval = QUICK_POLL_USEC;
+	}
+	client->is_polling = true;
+	client->is_renewing = false;
+	if (client->renewal == USEC_NEVER || client->renewal > client->now + interval) {
+		client->renewal = client->now + interval - interval / 8;
+	}
+	if (client->open.mailbox) {
+		if (client->watching_since == 0) {
+			client->watching_since = client->now;
+		}
+		enter(client, IMAP_STATE_IDLING);
+	} else {
+		enter(client, IMAP_STATE_READY);
+	}
+}
+
+static void put_idle(struct imap_client *client)
+{
+	if (list_is_empty(&client->commands) && !client->is_renewing) {
+		enter(client, IMAP_STATE_IDLE_REQUESTED);
+	}
+	command_put(client, COMMAND_IDLE, NULL, "IDLE");
+}
+
+void handle_idle_continuation(struct imap_client *client, struct command *command)
+{
+	if (command->is_continued) {
+		return; /* said twice */
+	}
+	uint64_t timeout = client->options.idle_timeout_usec;
+	command->is_continued = true;
+	command->deadline = USEC_NEVER;
+	client->idle_since = client->now;
+	client->renewal = client->now + timeout - timeout / 8;
+	client->is_renewing = false;
+	if (client->watching_since == 0) {
+		client->watching_since = client->now;
+	}
+	enter(client, IMAP_STATE_IDLING);
+}
+
+static void end_idle(struct imap_client *client, struct command *idle)
+{
+	bytes_put_str(&client->output, "DONE\r\n");
+	trace_sent_line(client, "DONE");
+	if (client->output_since == 0) {
+		client->output_since = client->now;
+	}
+	idle->is_done = true;
+	idle->deadline = client->now + DONE_USEC;
+	client->left_idle = true;
+	if (has_requests(client) || client->open.wants_look || client->open.wants_scan) {
+		client->is_renewing = false;
+	}
+	if (!client->is_renewing) {
+		enter(client, IMAP_STATE_IDLE_ENDING);
+	}
+}
+
+static bool serves_a_request(const struct imap_client *client)
+{
+	LIST_FOR_EACH (node, &client->commands) {
+		const struct command *command = list_entry(node, struct command, link);
+		if (command->request && command->request->kind != REQUEST_REFRESH) {
+			return true;
+		}
+	}
+	return false;
+}
+
+void handle_idle(
+	struct imap_client *client, struct command *command, const struct imap_response *response)
+{
+	client->renewal = USEC_NEVER;
+	if (response->status != IMAP_STATUS_OK && !command->is_done) {
+		/* It has the word and not the thing. */
+		client->no_idle = true;
+	} else if (!command->is_done) {
+		client->n_quick_idles = client->now - client->idle_since < QUICK_IDLE_USEC
+			? client->n_quick_idles + 1
+			: 0;
+		client->no_idle = client->n_quick_idles >= QUICK_IDLES;
+		client->left_idle = true;
+	}
+	if (!client->is_renewing) {
+		enter(client,
+			serves_a_request(client) ? IMAP_STATE_FETCHING : IMAP_STATE_SYNCHRONISE);
+	}
+}
+
+/* -- the next flight -- */
+
+/* Goes to where the next request, or nothing, wants us; true when that takes commands. */
+static bool go_elsewhere(struct imap_client *client)
+{
+	struct request *request = next_elsewhere(client);
+	struct open *open = &client->open;
+	if (request) {
+		const struct imap_cursor *cursor = &request->mailbox->cursor;
+		if (request->kind == REQUEST_REFRESH && request->stage == REQUEST_QUEUED &&
+			request->mailbox != open->mailbox && client->has_condstore &&
+			cursor->uidvalidity != 0 && cursor->highestmodseq != 0) {
+			request_start(client, request);
+			return true;
+		}
+		open_mailbox(client, request->mailbox, request_is_write(request));
+		return true;
+	}
+	struct imap_mailbox *home = client->watched ? client->watched : open->mailbox;
+	if (open->mailbox != home || open->is_writable) {
+		open_mailbox(client, home, false);
+		return true;
+	}
+	return false;
+}
+
+static bool needs_pass(const struct imap_client *client)
+{
+	const struct open *open = &client->open;
+	if (client->left_idle || client->wants_pass || open->wants_look || !open->is_synchronised) {
+		return true;
+	}
+	LIST_FOR_EACH (node, &client->requests) {
+		const struct request *request = list_entry(node, struct request, link);
+		if (request->kind == REQUEST_REFRESH && request->mailbox == open->mailbox &&
+			(request->stage == REQUEST_QUEUED || request->stage == REQUEST_VISIT)) {
+			return true;
+		}
+	}
+	return false;
+}
+
+/* Whether a flight may end with IDLE already: nothing will have to follow what is in it. */
+static bool can_idle(const struct imap_client *client)
+{
+	if (client->no_idle || !client->watched || client->open.mailbox != client->watched ||
+		client->open.is_writable || next_elsewhere(client)) {
+		return false;
+	}
+	LIST_FOR_EACH (node, &client->requests) {
+		const struct request *request = list_entry(node, struct request, link);
+		if (request->items & (IMAP_FETCH_TEXT | IMAP_FETCH_PREVIEW)) {
+			return false;
+		}
+	}
+	bool wants_more = client->options.preview || is_careful(client->open.mailbox) ||
+		commands_have(client, COMMAND_LOOK_UIDS);
+	return !wants_more || !follow_has_tail(client);
+}
+
+static void put_flight(struct imap_client *client)
+{
+	struct open *open = &client->open;
+	if (open->mailbox) {
+		if (open_advance(client)) {
+			return;
+		}
+		if (client_is_over(client) ||
+			(open->wants_scan && open_rescan(client) && open_advance(client))) {
+			return;
+		}
+		if (put_missing(client)) {
+			return;
+		}
+		if (needs_pass(client)) {
+			put_pass(client);
+		}
+	} else if (client->wants_pass) {
+		client->wants_pass = false;
+		command_put(client, COMMAND_NOOP, NULL, "NOOP");
+	}
+	LIST_FOR_EACH_SAFE (node, &client->requests) {
+		struct request *request = list_entry(node, struct request, link);
+		if (request->kind != REQUEST_REFRESH && is_startable(client, request)) {
+			request_start(client, request);
+		}
+	}
+	if (client_is_over(client)) {
+		return;
+	}
+	if (serves_a_request(client) && client->state != IMAP_STATE_IDLE_ENDING) {
+		enter(client, IMAP_STATE_FETCHING);
+	}
+	if (can_idle(client)) {
+		put_idle(client);
+	} else if (list_is_empty(&client->commands) && !go_elsewhere(client)) {
+		rest(client);
+	}
+}
+
+void cycle_advance(struct imap_client *client)
+{
+	if (client_is_over(client) || client->state < IMAP_STATE_READY ||
+		client->state == IMAP_STATE_LOGOUT || client->transport_changes) {
+		return;
+	}
+	if (!list_is_empty(&client->commands)) {
+		struct command *head = commands_head(client);
+		bool is_idling =
+			head && head->kind == COMMAND_IDLE && head->is_continued && !head->is_done;
+		if (!is_idling || !has_wish(client)) {
+			return;
+		}
+		end_idle(client, head);
+	} else if (client->is_polling) {
+		if (!has_wish(client)) {
+			return;
+		}
+		client->is_polling = false;
+		client->left_idle = client->open.mailbox != NULL;
+		if (!client->is_renewing || has_requests(client)) {
+			client->is_renewing = false;
+			enter(client, IMAP_STATE_SYNCHRONISE);
+		}
+	}
+	/* A flight may come to nothing (a request that is refused at once); then the next one. */
+	do {
+		put_flight(client);
+	} while (
+		!client_is_over(client) && list_is_empty(&client->commands) && !client->is_polling);
+}
+
+void cycle_tick(struct imap_client *client)
+{
+	if (client->renewal <= client->now) {
+		client->renewal = USEC_NEVER;
+		client->wants_pass = true;
+		client->open.n_rescans = 0;
+		client->is_renewing = !has_requests(client);
+	}
+}

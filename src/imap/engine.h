@@ -1,0 +1,369 @@
+/* What the files of the client engine share, and nobody else: the client itself, its commands on
+ * the wire, the requests of its owner, the open mailbox. See imap/client.h for what it is.
+ *
+ *   client.c   octets in and out, events, deadlines
+ *   command.c  the queue of commands: tags, pipelining, continuations
+ *   login.c    from the greeting to ENABLE
+ *   open.c     EXAMINE, and what it takes until the view equals the server's mailbox
+ *   follow.c   untagged data: EXISTS, EXPUNGE, VANISHED, FETCH applied to the view
+ *   cycle.c    synchronise, idle, synchronise: which command comes next
+ *   request.c  fetch, store, move, list
+ */
+#pragma once
+
+#include "imap/client.h"
+#include "util/clock.h"
+#include "util/list.h"
+
+enum {
+	NEW_MAIL_BATCH = 100, /* messages in one event */
+	SCAN_BLOCK = 10000,   /* message numbers in one command of a scan */
+	DIRECT_LOOK_MAX =
+		200, /* more arrivals than that are first counted, then fetched in blocks */
+	TEXT_OCTETS = 262144,  /* of a text part, as it travels */
+	PREVIEW_OCTETS = 8192, /* of a text part, for a preview */
+	MAX_REFUSALS = 3,      /* then a message is announced with its identity alone */
+	MAX_RESCANS = 3,       /* of one mailbox that does not add up, on one connection */
+	QUICK_IDLES = 3,       /* so many ended by the server at once: poll */
+};
+
+#define GREETING_USEC    (30 * USEC_PER_SEC)
+#define COMMAND_USEC     (60 * USEC_PER_SEC)
+#define DONE_USEC        (15 * USEC_PER_SEC)
+#define UNSENT_USEC      (15 * USEC_PER_SEC)
+#define PROBE_USEC       (5 * USEC_PER_SEC)
+#define LOGOUT_USEC      (1200 * USEC_PER_MSEC)
+#define QUICK_IDLE_USEC  (5 * USEC_PER_SEC)
+#define QUICK_POLL_USEC  (2 * USEC_PER_MINUTE)
+#define MAX_REPLY_OCTETS (24u << 20) /* what a request may hold before it is LimitExceeded */
+
+enum command_kind {
+	COMMAND_STARTTLS,
+	COMMAND_CAPABILITY,
+	COMMAND_AUTHENTICATE,
+	COMMAND_LOGIN,
+	COMMAND_COMPRESS,
+	COMMAND_ID,
+	COMMAND_NAMESPACE,
+	COMMAND_ENABLE,
+	COMMAND_OPEN,          /* EXAMINE or SELECT */
+	COMMAND_SEARCH_ALL,    /* every UID, by ESEARCH */
+	COMMAND_SEARCH_UNSEEN, /* the unread ones, by ESEARCH */
+	COMMAND_FETCH_FLAGS,   /* UID and flags of a block of message numbers */
+	COMMAND_FETCH_CHANGES, /* flags that changed since a modseq */
+	COMMAND_NOOP,
+	COMMAND_LOOK,       /* whatever has come since, with its data */
+	COMMAND_LOOK_UIDS,  /* whatever has come since, without its data */
+	COMMAND_LOOK_BLOCK, /* the data of some that have come */
+	COMMAND_LOOK_PART,  /* their text, for previews */
+	COMMAND_IDLE,
+	COMMAND_STATUS,
+	COMMAND_FETCH,
+	COMMAND_FETCH_PART,
+	COMMAND_FETCH_RAW,
+	COMMAND_STORE,
+	COMMAND_MOVE,
+	COMMAND_COPY,
+	COMMAND_MARK_DELETED,
+	COMMAND_UID_EXPUNGE,
+	COMMAND_LIST,
+	COMMAND_LIST_SPECIAL, /* which mailbox has a special use */
+	COMMAND_LOGOUT,
+};
+
+struct request;
+
+struct command {
+	struct list link; /* client->commands, in the order of sending */
+	enum command_kind kind;
+	uint32_t number;         /* of the tag */
+	struct request *request; /* borrowed; NULL: none, or it was cancelled */
+	struct bytes text;       /* of what is not yet in the output */
+	struct bytes rest; /* of what follows a continuation request (a synchronising literal) */
+	bool is_sent;
+	bool is_secret;    /* neither in traces nor left in memory */
+	bool is_continued; /* IDLE: the "+" has come */
+	bool is_done;      /* IDLE: DONE is sent */
+	struct runs uids;  /* LOOK_BLOCK, LOOK_PART: of which messages */
+	uint64_t deadline;
+};
+
+enum request_kind {
+	REQUEST_REFRESH,
+	REQUEST_FETCH,
+	REQUEST_FETCH_RAW,
+	REQUEST_STORE,
+	REQUEST_MOVE,
+	REQUEST_LIST,
+};
+
+enum request_stage {
+	REQUEST_QUEUED,
+	REQUEST_STARTED, /* its first commands are on the wire, or a pass serves it */
+	REQUEST_PARTS,   /* fetch: the text parts are being fetched */
+	REQUEST_STATUS,  /* refresh of another mailbox: STATUS is on the wire */
+	REQUEST_VISIT,   /* refresh of another mailbox: STATUS was not enough, open it */
+};
+
+struct request {
+	struct list link; /* client->requests, in the order of asking */
+	uint64_t id;
+	enum request_kind kind;
+	enum request_stage stage;
+	struct imap_mailbox *mailbox; /* NULL for a list */
+	struct runs uids;
+	unsigned int items;
+	char *add, *remove;             /* flag lists as they go on the wire; NULL: none */
+	char *target;                   /* move: mailbox name; list: pattern; UTF-8 */
+	struct imap_message **messages; /* what has come, by UID */
+	size_t n_messages, n_messages_allocated;
+	size_t octets;          /* held by messages */
+	unsigned int n_pending; /* commands on the wire */
+	bool has_raw;           /* fetch_raw: the message came */
+	bool is_unchanged;      /* refresh: STATUS says that nothing happened */
+	struct imap_list_item *list;
+	size_t n_list, n_list_allocated;
+	struct failure failure; /* the first */
+};
+
+/* How the view of the open mailbox is made equal to the server's. */
+enum open_stage {
+	OPEN_NOTHING,  /* no mailbox is open, or EXAMINE is on the wire */
+	OPEN_SCAN,     /* the server's UIDs are being listed */
+	OPEN_CHANGES,  /* CHANGEDSINCE */
+	OPEN_FOLLOWED, /* the known messages are right; what is new is fetched by passes */
+};
+
+/* The mailbox that is open on the connection. */
+struct open {
+	struct imap_mailbox *mailbox; /* borrowed; NULL: none */
+	enum open_stage stage;
+	bool is_writable;
+	bool wants_writable;  /* the EXAMINE on the wire is a SELECT */
+	bool by_qresync;      /* EXAMINE carried QRESYNC */
+	bool awaits_closed;   /* data may still be about the mailbox that was open before */
+	bool has_listing;     /* OPEN_SCAN by search: the answer is there */
+	bool is_baseline;     /* the scan makes a new baseline */
+	bool is_reset;        /* ... in place of an older one */
+	bool is_synchronised; /* SYNCHRONISED was told since it was opened */
+	bool wants_look;      /* EXISTS said more than is known */
+	bool wants_scan;      /* the numbers do not add up */
+	bool has_changed;     /* something was told since SYNCHRONISED */
+	bool has_exists;
+	uint32_t exists; /* messages on the server, as of the last response */
+	uint32_t exists_at_look;
+	uint32_t uidvalidity, uidnext; /* as EXAMINE said; 0: not */
+	uint64_t highestmodseq;        /* as EXAMINE said; 0: none */
+	uint64_t pushed_modseq;        /* the highest MODSEQ of a FETCH since */
+	unsigned int n_confirmations;  /* of a new UIDVALIDITY */
+	uint32_t confirmed_uidvalidity;
+	unsigned int n_rescans;
+	struct runs scan;   /* OPEN_SCAN: UID to value; message number n is the n-th */
+	struct runs unseen; /* of SEARCH_UNSEEN */
+	uint32_t scan_next; /* the message number that the next block begins with */
+	bool scan_by_search;
+	struct runs pending; /* in the view, but not yet told: their data is being fetched */
+	struct imap_message **arrivals; /* data of pending messages, by UID */
+	size_t n_arrivals, n_arrivals_allocated;
+	struct imap_message **changes; /* flags that changed, to be told at the end of the turn */
+	size_t n_changes, n_changes_allocated;
+	struct runs expunged; /* to be told at the end of the turn */
+};
+
+struct event {
+	struct list link;
+	struct imap_event event;
+};
+
+struct imap_client {
+	struct imap_client_options options;
+	char *auth;
+	enum imap_state state;
+	uint64_t now;
+	char tag_prefix[8];
+	uint32_t n_commands;
+
+	struct imap_limits limits;
+	struct imap_parser *parser;
+	struct bytes output;
+	uint64_t output_since;  /* when the output that is unsent began to wait; 0: nothing waits */
+	bool transport_changes; /* nothing more is to be received before secured() or compressed()
+				 */
+
+	struct list commands; /* struct command */
+	bool is_secure;
+	bool has_greeting;
+	bool is_preauth;
+	uint64_t phase_deadline; /* of greeting, answers of the owner, logout; USEC_NEVER */
+
+	struct bytes capability_words; /* NUL-terminated words */
+	struct span *capabilities;
+	size_t n_capabilities;
+	bool has_capabilities;
+	struct bytes secret; /* of the login under way, to keep it out of texts */
+	struct imap_sasl *sasl;
+	bool is_authenticated;
+	bool no_compress; /* refused */
+	bool has_rev2;    /* IMAP4rev2 is in force: what it implies needs no capability word */
+	const char *mechanism;
+	bool without_plus, plus_failed;
+	struct imap_credentials credentials;
+	char *credentials_user, *credentials_host;
+	struct bytes tls_unique, tls_exporter;
+	bool has_condstore, has_qresync, has_utf8; /* offered, enabled, enabled */
+	bool is_compressed;
+	char *namespace_prefix;
+
+	struct imap_mailbox *watched; /* borrowed */
+	struct open open;
+	struct list requests; /* struct request */
+	bool no_qresync;      /* it was promised, but refused */
+	bool no_idle;         /* the server has none, or refused it */
+	unsigned int n_quick_idles;
+	uint64_t idle_since;     /* when the IDLE under way began; 0: none */
+	uint64_t watching_since; /* since when nothing but IDLE and its renewals happened; 0 */
+	bool is_polling;  /* nothing is asked; polling stands in for IDLE, or nothing is watched */
+	uint64_t renewal; /* when IDLE is renewed, or polling looks again; USEC_NEVER */
+	bool is_renewing;
+	bool left_idle;  /* nobody has looked since */
+	bool wants_pass; /* look even if nothing asks for it: a renewal, a probe */
+	uint64_t probe_deadline;
+	bool wants_logout;
+
+	struct list events; /* struct event */
+	struct event *popped;
+	struct bytes *trace; /* borrowed */
+	struct bytes trace_line;
+	uint64_t trace_literal; /* octets of a literal that the trace leaves out */
+	struct failure bye;     /* text of the server's BYE */
+	enum imap_end bye_end;
+};
+
+/* client.c */
+void enter(struct imap_client *client, enum imap_state state);
+void client_close(struct imap_client *client, const struct failure *failure, enum imap_end end,
+	uint64_t retry_after_usec);
+void client_fail(struct imap_client *client, enum failure_kind kind, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+/* Out of memory: the connection ends. */
+void client_fail_memory(struct imap_client *client);
+/* A new event at the end of the queue; NULL when out of memory (the client is closed then). */
+struct imap_event *client_event(struct imap_client *client, enum imap_event_kind kind);
+bool client_is_over(const struct imap_client *client);
+/* Everything that a turn of input, time or wishes leads to. */
+void settle(struct imap_client *client);
+
+/* command.c */
+/* A command at the end of the queue; its text has the tag and a blank. NULL when out of memory. */
+struct command *command_new(
+	struct imap_client *client, enum command_kind kind, struct request *request);
+struct command *command_free(struct command *command);
+/* Adds CRLF; the command is written when its turn has come. */
+void command_end(struct imap_client *client, struct command *command);
+/* A whole command without arguments from outside. */
+void command_put(struct imap_client *client, enum command_kind kind, struct request *request,
+	const char *format, ...) __attribute__((format(printf, 4, 5)));
+/* A string argument that may need a literal (LITERAL+, LITERAL-, or synchronising). */
+void command_put_string(struct imap_client *client, struct command *command, const char *str);
+/* A mailbox name: UTF-8 or modified UTF-7 as the server takes it, quoted. */
+void command_put_mailbox(struct imap_client *client, struct command *command, const char *name);
+/* Writes what may be written now. */
+void commands_flush(struct imap_client *client);
+/* The command that the server is working at: the first that is sent and not answered; NULL. */
+struct command *commands_head(const struct imap_client *client);
+bool commands_have(const struct imap_client *client, enum command_kind kind);
+/* By a tag: the command; NULL and *ret_was_sent when it was answered before. */
+struct command *commands_find(
+	const struct imap_client *client, struct span tag, bool *ret_was_sent);
+void handle_continuation(struct imap_client *client, const struct imap_response *response);
+const char *command_name(enum command_kind kind);
+
+/* login.c */
+void login_begin(struct imap_client *client);
+void handle_greeting(struct imap_client *client, const struct imap_response *response);
+void handle_login(
+	struct imap_client *client, struct command *command, const struct imap_response *response);
+void login_continue(struct imap_client *client, struct span challenge);
+void login_wipe(struct imap_client *client);
+/* Whether the server has an extension, by its word or because IMAP4rev2 contains it. */
+bool has_extension(const struct imap_client *client, const char *word);
+void take_capabilities(struct imap_client *client, const struct span *words, size_t n_words);
+void take_enabled(struct imap_client *client, const struct imap_response *response);
+/* What a NO or BAD or BYE means beside its words: LIMIT, THROTTLED, TOKEN. */
+enum imap_end classify_refusal(
+	const struct imap_response *response, uint64_t *ret_retry_after_usec);
+
+/* open.c */
+void open_mailbox(struct imap_client *client, struct imap_mailbox *mailbox, bool writable);
+void open_forget(struct imap_client *client);
+void handle_open(
+	struct imap_client *client, struct command *command, const struct imap_response *response);
+void open_code(struct imap_client *client, const struct imap_response *response);
+/* Puts the next commands that synchronising needs; false when the known messages are right. */
+bool open_advance(struct imap_client *client);
+/* Begins to list the server's messages anew, because the numbers do not add up; false when that was
+ * tried often enough. */
+bool open_rescan(struct imap_client *client);
+void handle_scan(
+	struct imap_client *client, struct command *command, const struct imap_response *response);
+
+/* follow.c */
+void follow_exists(struct imap_client *client, uint32_t exists);
+void follow_expunge(struct imap_client *client, uint32_t number);
+void follow_vanished(struct imap_client *client, const struct imap_response *response);
+void follow_search(struct imap_client *client, const struct imap_response *response);
+void follow_fetch(struct imap_client *client, const struct imap_response *response);
+/* Takes messages out of the view and tells it, those that were never told excepted. */
+void follow_gone(struct imap_client *client, uint32_t first, uint32_t last);
+/* Tells flags and expunges that were collected. */
+void follow_tell(struct imap_client *client);
+/* Tells up to all arrivals whose data is complete. */
+void follow_tell_arrivals(struct imap_client *client, bool all);
+/* Whether the n of an unknown tail of messages is above 0. */
+bool follow_has_tail(const struct imap_client *client);
+/* What is fetched of a message that is new. */
+unsigned int new_mail_items(const struct imap_client *client);
+/* Whether a preview is asked for and still to be made of the text part. */
+bool message_lacks_preview(
+	const struct imap_client *client, const struct imap_message *message, unsigned int items);
+
+/* cycle.c */
+/* Decides what comes next; called after every response, tick and intent. */
+void cycle_advance(struct imap_client *client);
+void handle_look(
+	struct imap_client *client, struct command *command, const struct imap_response *response);
+void handle_idle(
+	struct imap_client *client, struct command *command, const struct imap_response *response);
+void handle_idle_continuation(struct imap_client *client, struct command *command);
+void cycle_tick(struct imap_client *client);
+
+/* request.c */
+struct request *request_new(struct imap_client *client, uint64_t id, enum request_kind kind,
+	struct imap_mailbox *mailbox);
+struct request *request_free(struct imap_client *client, struct request *request);
+bool request_is_write(const struct request *request);
+/* Puts its first commands. */
+void request_start(struct imap_client *client, struct request *request);
+void handle_request(
+	struct imap_client *client, struct command *command, const struct imap_response *response);
+void request_take_message(
+	struct imap_client *client, struct request *request, const struct imap_response *response);
+void request_take_chunk(
+	struct imap_client *client, struct request *request, const struct imap_response *response);
+void request_take_list(
+	struct imap_client *client, struct request *request, const struct imap_response *response);
+void request_take_status(
+	struct imap_client *client, struct request *request, const struct imap_response *response);
+void request_take_copyuid(
+	struct imap_client *client, struct request *request, const struct imap_response *response);
+/* DONE with its failure (NONE: done). */
+void request_end(struct imap_client *client, struct request *request);
+void request_fail(struct imap_client *client, struct request *request, enum failure_kind kind,
+	const char *format, ...) __attribute__((format(printf, 4, 5)));
+/* Failure out of a NO or BAD. */
+void refusal_set(struct failure *failure, const struct imap_response *response);
+/* The words of FETCH for the items, in parentheses. */
+void put_fetch_items(const struct imap_client *client, struct bytes *bytes, unsigned int items);
+/* Inserts by UID; merges with one that is there. -ENOMEM: message was freed. */
+int messages_insert(
+	struct imap_message ***list, size_t *n, size_t *n_allocated, struct imap_message *message);

@@ -1,0 +1,515 @@
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "imap/engine.h"
+#include "util/log.h"
+
+enum {
+	CHANGES_BATCH = 1000, /* messages in one FLAGS event */
+};
+
+int messages_insert(
+	struct imap_message ***list, size_t *n, size_t *n_allocated, struct imap_message *message)
+{
+	size_t low = 0, high = *n;
+	/* Servers answer in ascending order nearly always: look at the end first. */
+	if (*n > 0 && (*list)[*n - 1]->uid < message->uid) {
+		low = *n;
+	}
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+		if ((*list)[middle]->uid < message->uid) {
+			low = middle + 1;
+		} else {
+			high = middle;
+		}
+	}
+	if (low < *n && (*list)[low]->uid == message->uid) {
+		imap_message_merge((*list)[low], message);
+		return 0;
+	}
+	if (*n == *n_allocated) {
+		size_t wanted = *n_allocated ? 2 * *n_allocated : 16;
+		struct imap_message **grown = reallocarray(*list, wanted, sizeof(*grown));
+		if (!grown) {
+			imap_message_free(message);
+			return -ENOMEM;
+		}
+		*list = grown;
+		*n_allocated = wanted;
+	}
+	memmove(*list + low + 1, *list + low, (*n - low) * sizeof(**list));
+	(*list)[low] = message;
+	(*n)++;
+	return 0;
+}
+
+unsigned int new_mail_items(const struct imap_client *client)
+{
+	return IMAP_ITEM_FLAGS | IMAP_ITEM_ENVELOPE | IMAP_ITEM_INTERNALDATE | IMAP_ITEM_SIZE |
+		(client->options.preview ? IMAP_FETCH_PREVIEW : 0);
+}
+
+bool message_lacks_preview(
+	const struct imap_client *client, const struct imap_message *message, unsigned int items)
+{
+	(void)client;
+	if (!(items & IMAP_FETCH_PREVIEW) ||
+		(message->items & IMAP_ITEM_PREVIEW && message->preview.data)) {
+		return false;
+	}
+	const struct imap_part *part = imap_message_text_part(message);
+	return part && !imap_message_section(message, (const char *)part->section.data);
+}
+
+/* -- what is to be told -- */
+
+static void arrival_drop(struct open *open, uint32_t uid)
+{
+	for (size_t i = 0; i < open->n_arrivals; i++) {
+		if (open->arrivals[i]->uid == uid) {
+			imap_message_free(open->arrivals[i]);
+			memmove(open->arrivals + i, open->arrivals + i + 1,
+				(open->n_arrivals - i - 1) * sizeof(*open->arrivals));
+			open->n_arrivals--;
+			return;
+		}
+	}
+}
+
+static struct imap_message **take_first(
+	struct imap_client *client, struct imap_message **list, size_t *n_list, size_t n)
+{
+	struct imap_message **taken = calloc(n, sizeof(*taken));
+	if (!taken) {
+		client_fail_memory(client);
+		return NULL;
+	}
+	memcpy(taken, list, n * sizeof(*taken));
+	memmove(list, list + n, (*n_list - n) * sizeof(*list));
+	*n_list -= n;
+	return taken;
+}
+
+void follow_tell(struct imap_client *client)
+{
+	struct open *open = &client->open;
+	while (open->n_changes > 0) {
+		size_t n = open->n_changes < CHANGES_BATCH ? open->n_changes : CHANGES_BATCH;
+		struct imap_event *event = client_event(client, IMAP_EVENT_FLAGS);
+		if (!event) {
+			return;
+		}
+		event->mailbox = open->mailbox;
+		event->messages = take_first(client, open->changes, &open->n_changes, n);
+		if (!event->messages) {
+			return;
+		}
+		event->n_messages = n;
+		open->has_changed = true;
+	}
+	if (runs_count(&open->expunged) > 0) {
+		struct imap_event *event = client_event(client, IMAP_EVENT_EXPUNGED);
+		if (!event) {
+			return;
+		}
+		event->mailbox = open->mailbox;
+		runs_take(&event->uids, &open->expunged);
+		open->has_changed = true;
+	}
+}
+
+void follow_tell_arrivals(struct imap_client *client, bool all)
+{
+	struct open *open = &client->open;
+	unsigned int items = new_mail_items(client);
+	unsigned int plain = items & (IMAP_FETCH_PREVIEW - 1);
+	size_t n_complete = 0;
+	while (n_complete < open->n_arrivals) {
+		const struct imap_message *message = open->arrivals[n_complete];
+		if (!all &&
+			((message->items & plain) != plain ||
+				message_lacks_preview(client, message, items))) {
+			break;
+		}
+		n_complete++;
+	}
+	while (n_complete > 0) {
+		size_t n = n_complete < NEW_MAIL_BATCH ? n_complete : NEW_MAIL_BATCH;
+		struct imap_event *event = client_event(client, IMAP_EVENT_NEW);
+		if (!event) {
+			return;
+		}
+		event->mailbox = open->mailbox;
+		event->messages = take_first(client, open->arrivals, &open->n_arrivals, n);
+		if (!event->messages) {
+			return;
+		}
+		event->n_messages = n;
+		for (size_t i = 0; i < n; i++) {
+			uint32_t uid = event->messages[i]->uid;
+			uint16_t value = IMAP_MAILBOX_UNREAD;
+			runs_get(&open->mailbox->messages, uid, &value);
+			event->messages[i]->value = value;
+			if (runs_unset(&open->pending, uid, uid) < 0) {
+				client_fail_memory(client);
+				return;
+			}
+		}
+		n_complete -= n;
+		open->has_changed = true;
+	}
+}
+
+/* -- what the server says -- */
+
+bool follow_has_tail(const struct imap_client *client)
+{
+	const struct open *open = &client->open;
+	return open->mailbox && open->exists > runs_count(&open->mailbox->messages);
+}
+
+void follow_exists(struct imap_client *client, uint32_t exists)
+{
+	struct open *open = &client->open;
+	open->exists = exists;
+	open->has_exists = true;
+	if (open->stage == OPEN_FOLLOWED) {
+		uint64_t known = runs_count(&open->mailbox->messages);
+		open->wants_look = open->wants_look || exists > known;
+		/* Fewer without an EXPUNGE: the server lost its way, or we did. */
+		open->wants_scan = open->wants_scan || exists < known;
+	}
+}
+
+void follow_gone(struct imap_client *client, uint32_t first, uint32_t last)
+{
+	struct open *open = &client->open;
+	struct imap_mailbox *mailbox = open->mailbox;
+	struct run run;
+	for (uint64_t n = first;
+		n <= last && runs_next(&mailbox->messages, n, &run) && run.first <= last;) {
+		uint32_t from = run.first > first ? run.first : first;
+		uint32_t to = run.last < last ? run.last : last;
+		int r = runs_set(&open->expunged, from, to, 0);
+		struct run untold;
+		for (uint64_t p = from; r == 0 && p <= to &&
+			runs_next(&open->pending, p, &untold) && untold.first <= to;
+			p = (uint64_t)untold.last + 1) {
+			/* Never told as new, so nobody needs to hear that it went. */
+			uint32_t end = untold.last < to ? untold.last : to;
+			uint32_t begin = untold.first > from ? untold.first : from;
+			for (uint64_t uid = begin; uid <= end; uid++) {
+				arrival_drop(open, uid);
+			}
+			r = runs_unset(&open->expunged, begin, end);
+		}
+		r = r < 0 ? r : runs_unset(&open->pending, from, to);
+		r = r < 0 ? r : imap_mailbox_remove(mailbox, from, to);
+		if (r < 0) {
+			client_fail_memory(client);
+			return;
+		}
+		n = (uint64_t)to + 1;
+	}
+}
+
+/* Message numbers of a listing that is under way. */
+static void scan_expunge(struct imap_client *client, uint32_t number)
+{
+	struct open *open = &client->open;
+	uint32_t uid;
+	if (open->scan_by_search && !open->has_listing) {
+		return; /* the answer will not have it */
+	}
+	if (!runs_select(&open->scan, number - 1, &uid)) {
+		return;
+	}
+	if (runs_unset(&open->scan, uid, uid) < 0) {
+		client_fail_memory(client);
+	}
+	if (!open->scan_by_search && open->scan_next > 1) {
+		open->scan_next--;
+	}
+}
+
+void follow_expunge(struct imap_client *client, uint32_t number)
+{
+	struct open *open = &client->open;
+	uint32_t uid;
+	if (open->stage == OPEN_NOTHING) {
+		return; /* of the mailbox that was open before */
+	}
+	if (number == 0 || number > open->exists) {
+		open->wants_scan = true;
+		return;
+	}
+	open->exists--;
+	if (open->stage == OPEN_SCAN) {
+		scan_expunge(client, number);
+	} else if (runs_select(&open->mailbox->messages, number - 1, &uid)) {
+		follow_gone(client, uid, uid);
+	}
+}
+
+void follow_vanished(struct imap_client *client, const struct imap_response *response)
+{
+	struct open *open = &client->open;
+	struct run run;
+	bool is_opening = open->stage == OPEN_NOTHING;
+	if (!open->mailbox ||
+		(is_opening && (!response->earlier || !open->by_qresync || open->awaits_closed))) {
+		return;
+	}
+	if (!response->earlier) {
+		uint64_t n = runs_count(&response->set);
+		open->exists = n < open->exists ? open->exists - (uint32_t)n : 0;
+	}
+	for (uint64_t n = 1; n <= UINT32_MAX && runs_next(&response->set, n, &run);
+		n = (uint64_t)run.last + 1) {
+		if (open->stage == OPEN_SCAN) {
+			if (runs_unset(&open->scan, run.first, run.last) < 0) {
+				client_fail_memory(client);
+				return;
+			}
+		} else {
+			follow_gone(client, run.first, run.last);
+		}
+		if (client_is_over(client)) {
+			return;
+		}
+	}
+}
+
+void follow_search(struct imap_client *client, const struct imap_response *response)
+{
+	struct open *open = &client->open;
+	bool was_sent;
+	struct command *command = commands_head(client);
+	if (response->kind == IMAP_RESPONSE_ESEARCH && response->search.correlator.data) {
+		command = commands_find(client, response->search.correlator, &was_sent);
+	}
+	if (!command || open->stage != OPEN_SCAN ||
+		(command->kind != COMMAND_SEARCH_ALL && command->kind != COMMAND_SEARCH_UNSEEN)) {
+		return;
+	}
+	bool is_all = command->kind == COMMAND_SEARCH_ALL;
+	struct runs *target = is_all ? &open->scan : &open->unseen;
+	struct run run;
+	for (uint64_t n = 1; n <= UINT32_MAX && runs_next(&response->set, n, &run);
+		n = (uint64_t)run.last + 1) {
+		if (runs_set(target, run.first, run.last, IMAP_MAILBOX_READ) < 0) {
+			client_fail_memory(client);
+			return;
+		}
+	}
+	if (is_all && !response->partial) {
+		open->has_listing = true;
+	}
+}
+
+/* -- FETCH -- */
+
+/* A message that says no more than UID, flags and value of another one. */
+static struct imap_message *copy_flags(const struct imap_message *message, uint32_t uid)
+{
+	struct imap_message *copy = imap_message_new();
+	if (!copy) {
+		return NULL;
+	}
+	copy->items = IMAP_ITEM_UID | IMAP_ITEM_FLAGS;
+	copy->uid = uid;
+	copy->modseq = message->modseq;
+	copy->n_flags = message->n_flags;
+	copy->flags = arena_alloc(&copy->arena, (message->n_flags + 1) * sizeof(*copy->flags));
+	for (size_t i = 0; copy->flags && i < message->n_flags; i++) {
+		copy->flags[i] = arena_dup(&copy->arena, message->flags[i]);
+	}
+	if (copy->arena.error < 0) {
+		return imap_message_free(copy);
+	}
+	return copy;
+}
+
+/* Whether new flags of a known message are news. Where all flags are known, the old value tells;
+ * else a push is a change, but an answer to a question of ours only if it says so by itself. */
+static bool is_change(const struct imap_client *client, uint16_t old, uint16_t value)
+{
+	const struct imap_mailbox *mailbox = client->open.mailbox;
+	if (imap_mailbox_is_read(mailbox, old) != imap_mailbox_is_read(mailbox, value)) {
+		return true;
+	}
+	if (mailbox->cursor.has_flags) {
+		return old != value && old >= IMAP_MAILBOX_FIRST_SET;
+	}
+	const struct command *head = commands_head(client);
+	return !head ||
+		(head->kind != COMMAND_FETCH && head->kind != COMMAND_FETCH_PART &&
+			head->kind != COMMAND_FETCH_RAW && head->kind != COMMAND_LOOK &&
+			head->kind != COMMAND_LOOK_UIDS && head->kind != COMMAND_LOOK_BLOCK &&
+			head->kind != COMMAND_FETCH_FLAGS);
+}
+
+static void tell_change(struct imap_client *client, const struct imap_message *message,
+	uint32_t uid, uint16_t value)
+{
+	struct open *open = &client->open;
+	struct imap_message *copy = copy_flags(message, uid);
+	if (!copy) {
+		client_fail_memory(client);
+		return;
+	}
+	copy->value = value;
+	if (messages_insert(&open->changes, &open->n_changes, &open->n_changes_allocated, copy) <
+		0) {
+		client_fail_memory(client);
+		return;
+	}
+	/* A merged message keeps the older one's value. */
+	for (size_t i = open->n_changes; i > 0; i--) {
+		if (open->changes[i - 1]->uid == uid) {
+			open->changes[i - 1]->value = value;
+			break;
+		}
+	}
+}
+
+/* Flags of a message in the view. */
+static void apply_flags(
+	struct imap_client *client, const struct imap_message *message, uint32_t uid)
+{
+	struct open *open = &client->open;
+	uint16_t old = 0;
+	if (!(message->items & IMAP_ITEM_FLAGS) || !runs_get(&open->mailbox->messages, uid, &old)) {
+		return;
+	}
+	int value = imap_mailbox_value(open->mailbox, message);
+	if (value < 0 || (value != old && imap_mailbox_put(open->mailbox, uid, uid, value) < 0)) {
+		client_fail_memory(client);
+		return;
+	}
+	if (!runs_get(&open->pending, uid, NULL) && is_change(client, old, value)) {
+		tell_change(client, message, uid, value);
+	}
+}
+
+/* A line of FETCH n:m (UID FLAGS). */
+static void scan_fetch(struct imap_client *client, const struct imap_message *message)
+{
+	struct open *open = &client->open;
+	unsigned int wanted = IMAP_ITEM_UID | IMAP_ITEM_FLAGS;
+	if ((message->items & wanted) != wanted) {
+		return;
+	}
+	int value = imap_mailbox_value(open->mailbox, message);
+	if (value < 0 || runs_set(&open->scan, message->uid, message->uid, value) < 0) {
+		client_fail_memory(client);
+		return;
+	}
+	if (!open->is_baseline) {
+		apply_flags(client, message, message->uid);
+	}
+}
+
+static bool is_looking(const struct command *head)
+{
+	return head &&
+		(head->kind == COMMAND_LOOK || head->kind == COMMAND_LOOK_UIDS ||
+			head->kind == COMMAND_LOOK_BLOCK || head->kind == COMMAND_LOOK_PART);
+}
+
+/* A message that the view has not, or has as pending. Takes the message. */
+static void take_arrival(struct imap_client *client, struct imap_message *message)
+{
+	struct open *open = &client->open;
+	uint32_t uid = message->uid;
+	if (!runs_get(&open->pending, uid, NULL)) {
+		int value = message->items & IMAP_ITEM_FLAGS
+			? imap_mailbox_value(open->mailbox, message)
+			: IMAP_MAILBOX_UNREAD;
+		if (value < 0 || imap_mailbox_put(open->mailbox, uid, uid, value) < 0 ||
+			runs_set(&open->pending, uid, uid, 0) < 0) {
+			imap_message_free(message);
+			client_fail_memory(client);
+			return;
+		}
+	}
+	const struct command *head = commands_head(client);
+	if (head && head->kind == COMMAND_LOOK_UIDS) {
+		imap_message_free(message);
+		return;
+	}
+	if (messages_insert(
+		    &open->arrivals, &open->n_arrivals, &open->n_arrivals_allocated, message) < 0) {
+		client_fail_memory(client);
+		return;
+	}
+	if (open->n_arrivals >= 2 * NEW_MAIL_BATCH) {
+		follow_tell_arrivals(client, false);
+	}
+}
+
+/* FETCH about the open mailbox, with a UID. */
+static void follow_message(struct imap_client *client, const struct imap_response *response)
+{
+	struct open *open = &client->open;
+	struct imap_message *message = response->message;
+	uint32_t uid = message->uid;
+	struct command *head = commands_head(client);
+	if (message->modseq > open->pushed_modseq) {
+		open->pushed_modseq = message->modseq;
+	}
+	bool is_known = runs_get(&open->mailbox->messages, uid, NULL);
+	if (is_known) {
+		/* The number must be the message's place in the view: an answer without harm else.
+		 */
+		if (open->stage == OPEN_FOLLOWED && message->number > 0 &&
+			runs_rank(&open->mailbox->messages, uid) + 1 != message->number) {
+			open->wants_scan = true;
+		}
+		apply_flags(client, message, uid);
+	}
+	if (head && head->request && runs_get(&head->request->uids, uid, NULL)) {
+		request_take_message(client, head->request, response);
+		return;
+	}
+	if (open->stage != OPEN_FOLLOWED || client_is_over(client)) {
+		return;
+	}
+	if (is_looking(head) &&
+		(imap_mailbox_is_new(open->mailbox, uid) || runs_get(&open->pending, uid, NULL))) {
+		take_arrival(client, imap_response_take_message(response));
+	} else if (!is_known && !imap_mailbox_is_new(open->mailbox, uid)) {
+		/* Below all that was announced, and yet unknown. */
+		open->wants_scan = true;
+	}
+}
+
+void follow_fetch(struct imap_client *client, const struct imap_response *response)
+{
+	struct open *open = &client->open;
+	struct imap_message *message = response->message;
+	const struct command *head = commands_head(client);
+	if (!open->mailbox) {
+		return;
+	}
+	if (open->stage == OPEN_SCAN && head && head->kind == COMMAND_FETCH_FLAGS) {
+		scan_fetch(client, message);
+		return;
+	}
+	if (open->stage == OPEN_NOTHING && (!open->by_qresync || open->awaits_closed)) {
+		return;
+	}
+	if (!(message->items & IMAP_ITEM_UID)) {
+		/* Without UID it is known by its number, if the numbers are right at all. */
+		uint32_t uid;
+		if (open->stage != OPEN_FOLLOWED || message->number == 0 ||
+			!runs_select(&open->mailbox->messages, message->number - 1, &uid)) {
+			return;
+		}
+		apply_flags(client, message, uid);
+		return;
+	}
+	follow_message(client, response);
+}

@@ -1,0 +1,498 @@
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "imap/engine.h"
+#include "util/log.h"
+
+enum {
+	SCAN_FLIGHT = 4, /* blocks of a scan on the wire at once */
+};
+
+/* -- opening -- */
+
+/* What an EXAMINE says anew; the collected and the untold stay. */
+static void expect_answers(struct open *open)
+{
+	open->stage = OPEN_NOTHING;
+	open->has_exists = false;
+	open->exists = 0;
+	open->uidvalidity = open->uidnext = 0;
+	open->highestmodseq = 0;
+	open->is_synchronised = false;
+	open->wants_look = open->wants_scan = false;
+}
+
+static void put_open(struct imap_client *client)
+{
+	struct open *open = &client->open;
+	const struct imap_cursor *cursor = &open->mailbox->cursor;
+	expect_answers(open);
+	struct command *command = command_new(client, COMMAND_OPEN, NULL);
+	if (!command) {
+		return;
+	}
+	bytes_put_str(&command->text, open->wants_writable ? "SELECT " : "EXAMINE ");
+	command_put_mailbox(client, command, open->mailbox->name);
+	open->by_qresync = client->has_qresync && !client->no_qresync && cursor->uidvalidity != 0 &&
+		cursor->highestmodseq != 0 && !cursor->has_flags;
+	if (open->by_qresync) {
+		bytes_printf(&command->text, " (QRESYNC (%u %llu))", cursor->uidvalidity,
+			(unsigned long long)cursor->highestmodseq);
+	} else if (client->has_condstore) {
+		bytes_put_str(&command->text, " (CONDSTORE)");
+	}
+	command_end(client, command);
+}
+
+void open_mailbox(struct imap_client *client, struct imap_mailbox *mailbox, bool writable)
+{
+	bool had_another = client->open.mailbox != NULL || client->open.awaits_closed;
+	open_forget(client);
+	client->open.mailbox = mailbox;
+	client->open.wants_writable = writable;
+	client->open.awaits_closed = had_another && client->has_qresync;
+	enter(client, IMAP_STATE_EXAMINE);
+	put_open(client);
+}
+
+static void free_messages(struct imap_message **list, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		imap_message_free(list[i]);
+	}
+	free(list);
+}
+
+void open_forget(struct imap_client *client)
+{
+	struct open *open = &client->open;
+	struct run run;
+	/* What was never told is not known: it will be new again. */
+	for (uint64_t n = 1; open->mailbox && n <= UINT32_MAX && runs_next(&open->pending, n, &run);
+		n = (uint64_t)run.last + 1) {
+		imap_mailbox_remove(open->mailbox, run.first, run.last);
+	}
+	bool awaits_closed = open->mailbox != NULL || open->awaits_closed;
+	free_messages(open->arrivals, open->n_arrivals);
+	free_messages(open->changes, open->n_changes);
+	runs_done(&open->scan);
+	runs_done(&open->unseen);
+	runs_done(&open->pending);
+	runs_done(&open->expunged);
+	*open = (struct open){.awaits_closed = awaits_closed};
+	runs_init(&open->scan);
+	runs_init(&open->unseen);
+	runs_init(&open->pending);
+	runs_init(&open->expunged);
+	client->watching_since = 0;
+	client->left_idle = false;
+}
+
+void open_code(struct imap_client *client, const struct imap_response *response)
+{
+	struct open *open = &client->open;
+	if (!open->mailbox) {
+		return;
+	}
+	if (open->stage != OPEN_NOTHING) {
+		if (response->code == IMAP_CODE_UIDVALIDITY && response->number != 0 &&
+			open->uidvalidity != 0 && response->number != open->uidvalidity) {
+			client_fail(client, FAILURE_RESET,
+				"UIDVALIDITY changed while the mailbox was open");
+		} else if (response->code == IMAP_CODE_UIDNEXT) {
+			open->uidnext = response->number;
+		}
+		return;
+	}
+	if (response->code == IMAP_CODE_CLOSED) {
+		/* RFC 7162 section 3.2.11: what follows is about the mailbox that is being opened.
+		 */
+		open->awaits_closed = false;
+	} else if (response->code == IMAP_CODE_UIDVALIDITY) {
+		open->uidvalidity = response->number;
+	} else if (response->code == IMAP_CODE_UIDNEXT) {
+		open->uidnext = response->number;
+	} else if (response->code == IMAP_CODE_HIGHESTMODSEQ) {
+		open->highestmodseq = response->number;
+	} else if (response->code == IMAP_CODE_NOMODSEQ) {
+		open->highestmodseq = 0;
+	}
+}
+
+/* -- listing the server's messages -- */
+
+static void scan_begin(struct imap_client *client, bool by_search)
+{
+	struct open *open = &client->open;
+	open->stage = OPEN_SCAN;
+	open->scan_by_search = by_search;
+	open->has_listing = false;
+	open->scan_next = 1;
+	open->wants_scan = false;
+	open->awaits_closed = false;
+	runs_done(&open->scan);
+	runs_done(&open->unseen);
+	runs_init(&open->scan);
+	runs_init(&open->unseen);
+	enter(client, IMAP_STATE_SYNCHRONISE);
+}
+
+bool open_rescan(struct imap_client *client)
+{
+	struct open *open = &client->open;
+	open->wants_scan = false;
+	client->wants_pass = true; /* whoever waits for a look waits for one after this */
+	if (++open->n_rescans > MAX_RESCANS) {
+		log_warning(NULL, open->mailbox->name,
+			"the server's message numbers do not add up; going on with what is known");
+		open->exists = (uint32_t)runs_count(&open->mailbox->messages);
+		return false;
+	}
+	log_debug(NULL, open->mailbox->name, "message numbers do not add up: listing anew");
+	scan_begin(client, !open->mailbox->cursor.has_flags && has_extension(client, "ESEARCH"));
+	return true;
+}
+
+/* Whether the mailbox keeps the flags of its messages, which without CONDSTORE it must. */
+static bool needs_flags(const struct imap_client *client)
+{
+	return !client->has_condstore || client->open.highestmodseq == 0;
+}
+
+static void baseline_begin(struct imap_client *client)
+{
+	struct open *open = &client->open;
+	open->is_baseline = true;
+	open->is_reset = open->mailbox->cursor.uidvalidity != 0 || open->mailbox->is_void;
+	imap_mailbox_reset(open->mailbox);
+	open->mailbox->is_void = open->is_reset;
+	open->mailbox->cursor.has_flags = needs_flags(client);
+	scan_begin(client, !open->mailbox->cursor.has_flags && has_extension(client, "ESEARCH"));
+}
+
+/* Courier gives a mailbox that was never SELECTed a new UIDVALIDITY with each EXAMINE: a new one is
+ * believed when it stays, and where it does not, one SELECT makes it stay. */
+static bool confirms_uidvalidity(struct imap_client *client)
+{
+	struct open *open = &client->open;
+	bool has_stayed = open->uidvalidity == open->confirmed_uidvalidity;
+	if (client->has_condstore || open->uidvalidity == 0 || open->n_confirmations >= 3 ||
+		(open->n_confirmations == 1 && has_stayed)) {
+		return false;
+	}
+	bool was_writable = open->wants_writable;
+	open->n_confirmations++; /* 1: EXAMINE again; 2: SELECT; 3: EXAMINE for good */
+	open->wants_writable = was_writable || open->n_confirmations == 2;
+	open->confirmed_uidvalidity = open->uidvalidity;
+	put_open(client);
+	open->wants_writable = was_writable;
+	return true;
+}
+
+static void followed(struct imap_client *client)
+{
+	struct open *open = &client->open;
+	uint64_t known = runs_count(&open->mailbox->messages);
+	open->stage = OPEN_FOLLOWED;
+	open->awaits_closed = false;
+	open->wants_look = open->exists > known;
+	open->wants_scan = open->exists < known;
+	enter(client, IMAP_STATE_SYNCHRONISE);
+}
+
+/* The mailbox is open: which way leads from what is known to what is there? */
+static void choose_way(struct imap_client *client)
+{
+	struct open *open = &client->open;
+	struct imap_cursor *cursor = &open->mailbox->cursor;
+	uint64_t known = runs_count(&open->mailbox->messages);
+	if (needs_flags(client) && !cursor->has_flags) {
+		cursor->has_flags = true;
+		cursor->highestmodseq = 0;
+	}
+	if (open->by_qresync && open->highestmodseq >= cursor->highestmodseq &&
+		!open->awaits_closed) {
+		followed(client);
+		return;
+	}
+	bool has_modseq = !cursor->has_flags && cursor->highestmodseq != 0 &&
+		open->highestmodseq >= cursor->highestmodseq;
+	if (has_modseq && open->highestmodseq == cursor->highestmodseq && open->exists == known &&
+		open->uidnext != 0 && open->uidnext == cursor->watermark) {
+		followed(client);
+		return;
+	}
+	if (!cursor->has_flags && cursor->highestmodseq > open->highestmodseq) {
+		/* A mailbox brought back from a backup: its modseqs say nothing about ours. */
+		cursor->highestmodseq = 0;
+	}
+	scan_begin(client, has_modseq && has_extension(client, "ESEARCH"));
+}
+
+static void open_refused(struct imap_client *client, const struct imap_response *response)
+{
+	struct imap_mailbox *mailbox = client->open.mailbox;
+	uint64_t retry_after = 0;
+	struct failure failure;
+	enum imap_end end = classify_refusal(response, &retry_after);
+	refusal_set(&failure, response);
+	if (end != IMAP_END_ORDINARY) {
+		client_close(client, &failure, end, retry_after);
+		return;
+	}
+	const char *prefix = imap_client_namespace(client);
+	if (failure.kind == FAILURE_NO_SUCH_MAILBOX && *prefix &&
+		strncmp(mailbox->name, prefix, strlen(prefix)) != 0) {
+		failure_set(&failure, FAILURE_NO_SUCH_MAILBOX,
+			"the server has no such mailbox (its names begin with \"%s\"): %.*s",
+			prefix, (int)response->text.len, (const char *)response->text.data);
+	}
+	open_forget(client);
+	client->open.awaits_closed = false;
+	if (client->watched == mailbox) {
+		client->watched = NULL;
+	}
+	LIST_FOR_EACH_SAFE (node, &client->requests) {
+		struct request *request = list_entry(node, struct request, link);
+		if (request->mailbox == mailbox) {
+			request->failure = failure;
+			request_end(client, request);
+		}
+	}
+	struct imap_event *event = client_event(client, IMAP_EVENT_MAILBOX_FAILED);
+	if (event) {
+		event->mailbox = mailbox;
+		event->failure = failure;
+	}
+	enter(client, IMAP_STATE_READY);
+}
+
+void handle_open(
+	struct imap_client *client, struct command *command, const struct imap_response *response)
+{
+	struct open *open = &client->open;
+	(void)command;
+	if (!open->mailbox || commands_have(client, COMMAND_OPEN)) {
+		return; /* it was dropped meanwhile */
+	}
+	if (response->status != IMAP_STATUS_OK) {
+		if (response->status == IMAP_STATUS_BAD && open->by_qresync) {
+			client->no_qresync = true;
+			put_open(client);
+			return;
+		}
+		open_refused(client, response);
+		return;
+	}
+	if (!open->has_exists) {
+		client_fail(client, FAILURE_PROTOCOL_ERROR, "EXAMINE said nothing of EXISTS");
+		return;
+	}
+	open->is_writable = open->wants_writable;
+	const struct imap_cursor *cursor = &open->mailbox->cursor;
+	if (open->uidvalidity == 0 || open->uidvalidity != cursor->uidvalidity) {
+		if (!confirms_uidvalidity(client)) {
+			baseline_begin(client);
+		}
+		return;
+	}
+	choose_way(client);
+}
+
+/* -- scanning -- */
+
+static bool scan_is_listed(const struct open *open)
+{
+	return open->scan_by_search ? open->has_listing : open->scan_next > open->exists;
+}
+
+/* The known messages that the server has not, and the other way round. */
+static void scan_compare(struct imap_client *client)
+{
+	struct open *open = &client->open;
+	struct imap_mailbox *mailbox = open->mailbox;
+	struct runs gone;
+	struct run run, there;
+	runs_init(&gone);
+	int r = runs_copy(&gone, &mailbox->messages);
+	for (uint64_t n = 1; r == 0 && n <= UINT32_MAX && runs_next(&open->scan, n, &run);
+		n = (uint64_t)run.last + 1) {
+		r = runs_unset(&gone, run.first, run.last);
+	}
+	for (uint64_t n = 1; r == 0 && n <= UINT32_MAX && runs_next(&gone, n, &run);
+		n = (uint64_t)run.last + 1) {
+		follow_gone(client, run.first, run.last);
+	}
+	runs_done(&gone);
+	/* Now the known ones are all in the scan: what is left of it is unknown. */
+	for (uint64_t n = 1; r == 0 && n <= UINT32_MAX && runs_next(&mailbox->messages, n, &there);
+		n = (uint64_t)there.last + 1) {
+		r = runs_unset(&open->scan, there.first, there.last);
+	}
+	for (uint64_t n = 1; r == 0 && n <= UINT32_MAX && runs_next(&open->scan, n, &run);
+		n = (uint64_t)run.last + 1) {
+		uint32_t watermark = mailbox->cursor.watermark;
+		uint16_t value = open->scan_by_search ? IMAP_MAILBOX_UNREAD : run.value;
+		if (watermark != 0 && run.last >= watermark) {
+			uint32_t first = run.first > watermark ? run.first : watermark;
+			r = runs_set(&open->pending, first, run.last, 0);
+		}
+		r = r < 0 ? r : imap_mailbox_put(mailbox, run.first, run.last, value);
+	}
+	if (r < 0) {
+		client_fail_memory(client);
+	}
+}
+
+static void tell_baseline(struct imap_client *client)
+{
+	struct open *open = &client->open;
+	struct imap_event *event = client_event(client, IMAP_EVENT_BASELINE);
+	if (!event) {
+		return;
+	}
+	event->mailbox = open->mailbox;
+	event->is_reset = open->is_reset;
+	event->cursor = open->mailbox->cursor;
+	if (!open->mailbox->announce_all &&
+		runs_copy(&event->baseline, &open->mailbox->messages) < 0) {
+		client_fail_memory(client);
+	}
+}
+
+static void scan_becomes_baseline(struct imap_client *client)
+{
+	struct open *open = &client->open;
+	struct imap_mailbox *mailbox = open->mailbox;
+	struct run run;
+	int r = 0;
+	for (uint64_t n = 1; r == 0 && n <= UINT32_MAX && runs_next(&open->unseen, n, &run);
+		n = (uint64_t)run.last + 1) {
+		/* Only what is in the listing: the two answers may lie a moment apart. */
+		struct run there;
+		for (uint64_t p = run.first; r == 0 && p <= run.last &&
+			runs_next(&open->scan, p, &there) && there.first <= run.last;
+			p = (uint64_t)there.last + 1) {
+			uint32_t first = there.first > run.first ? there.first : run.first;
+			uint32_t last = there.last < run.last ? there.last : run.last;
+			r = runs_set(&open->scan, first, last, IMAP_MAILBOX_UNREAD);
+			there.last = last;
+		}
+	}
+	mailbox->cursor.uidvalidity = open->uidvalidity;
+	mailbox->cursor.highestmodseq = mailbox->cursor.has_flags ? 0 : open->highestmodseq;
+	imap_mailbox_replace(mailbox, &open->scan);
+	if (mailbox->announce_all) {
+		r = r < 0 ? r : runs_copy(&open->pending, &mailbox->messages);
+	} else {
+		/* The highest UID seen rules: a UIDNEXT may lie. */
+		imap_mailbox_raise_watermark(mailbox);
+	}
+	if (r < 0) {
+		client_fail_memory(client);
+		return;
+	}
+	tell_baseline(client);
+	mailbox->announce_all = false;
+	mailbox->is_void = false;
+	open->is_baseline = false;
+	open->is_reset = false;
+}
+
+static void scan_finish(struct imap_client *client)
+{
+	struct open *open = &client->open;
+	struct imap_cursor *cursor = &open->mailbox->cursor;
+	if (runs_count(&open->scan) != open->exists) {
+		/* Something came or went between the answers. */
+		if (open->n_rescans++ < MAX_RESCANS) {
+			scan_begin(client, open->scan_by_search);
+			return;
+		}
+		open->exists = (uint32_t)runs_count(&open->scan);
+	}
+	if (open->is_baseline) {
+		scan_becomes_baseline(client);
+	} else {
+		scan_compare(client);
+		if (open->scan_by_search && cursor->highestmodseq != 0 &&
+			open->highestmodseq > cursor->highestmodseq &&
+			runs_count(&open->mailbox->messages) > 0) {
+			open->stage = OPEN_CHANGES;
+			command_put(client, COMMAND_FETCH_CHANGES, NULL,
+				"UID FETCH 1:%u (UID FLAGS) (CHANGEDSINCE %llu)",
+				runs_highest(&open->mailbox->messages),
+				(unsigned long long)cursor->highestmodseq);
+			return;
+		}
+	}
+	if (!client_is_over(client)) {
+		runs_done(&open->scan);
+		runs_init(&open->scan);
+		followed(client);
+	}
+}
+
+static void put_scan_blocks(struct imap_client *client)
+{
+	struct open *open = &client->open;
+	for (int i = 0; i < SCAN_FLIGHT && open->scan_next <= open->exists; i++) {
+		uint32_t left = open->exists - open->scan_next;
+		uint32_t last = open->scan_next + (left < SCAN_BLOCK - 1 ? left : SCAN_BLOCK - 1);
+		command_put(client, COMMAND_FETCH_FLAGS, NULL, "FETCH %u:%u (UID FLAGS)",
+			open->scan_next, last);
+		open->scan_next = last + 1;
+	}
+}
+
+bool open_advance(struct imap_client *client)
+{
+	struct open *open = &client->open;
+	if (open->stage != OPEN_SCAN) {
+		return false;
+	}
+	while (open->stage == OPEN_SCAN && list_is_empty(&client->commands) &&
+		!client_is_over(client)) {
+		if (open->exists == 0 || scan_is_listed(open)) {
+			scan_finish(client);
+		} else if (open->scan_by_search) {
+			command_put(
+				client, COMMAND_SEARCH_ALL, NULL, "UID SEARCH RETURN (ALL) ALL");
+			if (open->is_baseline) {
+				command_put(client, COMMAND_SEARCH_UNSEEN, NULL,
+					"UID SEARCH RETURN (ALL) UNSEEN");
+			}
+		} else {
+			put_scan_blocks(client);
+		}
+	}
+	return !list_is_empty(&client->commands);
+}
+
+void handle_scan(
+	struct imap_client *client, struct command *command, const struct imap_response *response)
+{
+	struct open *open = &client->open;
+	if (!open->mailbox || (open->stage != OPEN_SCAN && open->stage != OPEN_CHANGES)) {
+		return;
+	}
+	if (response->status != IMAP_STATUS_OK) {
+		uint64_t retry_after = 0;
+		enum imap_end end = classify_refusal(response, &retry_after);
+		if (end != IMAP_END_ORDINARY || command->kind == COMMAND_FETCH_FLAGS) {
+			struct failure failure;
+			refusal_set(&failure, response);
+			client_close(client, &failure, end, retry_after);
+			return;
+		}
+		/* What the server promised it cannot do: the plain way then. */
+		scan_begin(client, false);
+		return;
+	}
+	if (command->kind == COMMAND_SEARCH_ALL) {
+		open->has_listing = true; /* an answer without ALL: nothing is there */
+	} else if (command->kind == COMMAND_FETCH_CHANGES) {
+		followed(client);
+	}
+}
