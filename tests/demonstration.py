@@ -1,7 +1,7 @@
 """mailidle at work; tests/demo is how it is started.
 
-A mail server, a session bus, mailidled and a subscriber, all in a temporary folder; one mail from end
-to end. With --keep everything stays for you to try, until Ctrl-C.
+A mail server, a session bus, mailidled and a subscriber, all in a temporary folder; one mail from
+end to end. With --keep everything stays for you to try, until Ctrl-C.
 """
 
 import argparse
@@ -188,8 +188,8 @@ def main():
     # The subject is not ASCII, and busctl would escape it elsewhere.
     os.environ["LC_ALL"] = "C.UTF-8"
     sys.stdout.reconfigure(encoding="utf-8")
-    # Ended politely, it cleans up as after Ctrl-C.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    # As Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with contextlib.ExitStack() as stack:
             is_good = run(options, stack)

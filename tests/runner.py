@@ -1,7 +1,7 @@
 """Builds mailidle and runs its tests; tests/run is how it is started.
 
-Everything that it makes lies below build/: one build folder for each kind of build, with the results
-of the unit tests (meson-logs/testlog.json) and of the tests of the daemon (daemon.junit.xml) in it.
+Everything that it makes lies below build/: a build folder for each kind of build, and in it the
+results of the unit tests (meson-logs/testlog.json) and of those of the daemon (daemon.junit.xml).
 """
 
 import argparse
@@ -155,8 +155,8 @@ def run(options, others, count):
 
 def main():
     options, others = arguments()
-    # Ended politely, it cleans up as after Ctrl-C.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    # As Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     count = collections.Counter()
     try:
         run(options, others, count)

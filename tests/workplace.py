@@ -1,4 +1,4 @@
-"""Where tests and demo work: a build folder, a temporary folder, and no process that outlives them."""
+"""Where tests and demo work: a build folder, a temporary folder, no process that outlives them."""
 
 import contextlib
 import ctypes

@@ -6,8 +6,8 @@ A thread of its own reads the bus, so that times are those of arrival and nothin
     signal = bus.wait_for_signal("NewMail")
     bus.wait(lambda: bus.mailbox("work", "INBOX")["State"] == "idle")
 
-bus.objects holds what the properties are now: read when the daemon takes its name, and kept right by
-its signals alone, so that a property that changes silently shows.
+bus.objects holds what the properties are now: read when the daemon takes its name, and kept right
+by its signals alone, so that a property that changes silently shows.
 """
 
 import asyncio
@@ -247,7 +247,8 @@ class Bus:
                 remaining = deadline - time.monotonic()
                 if remaining <= 0:
                     raise TimeoutError(
-                        f"not within {timeout} s: {what or 'what was waited for'}\n{self.describe()}"
+                        f"not within {timeout} s: {what or 'what was waited for'}\n"
+                        f"{self.describe()}"
                     )
                 self._changed.wait(remaining)
 

@@ -7,8 +7,8 @@
         dovecot.deliver(user, message("hello"))
         assert bus.wait_for_signal("NewMail").arguments[2][0]["Subject"] == "hello"
 
-The servers live as long as the process; every test makes users of its own on them. A test that stops,
-starts or slows a server makes a server of its own.
+The servers live as long as the process; every test makes users of its own on them. A test that
+stops, starts or slows a server makes a server of its own.
 """
 
 import pathlib
@@ -25,6 +25,9 @@ from mailidled import Daemon
 from servers import Certificates, Courier, Cyrus, Dovecot
 
 
+running_servers = []
+
+
 @pytest.fixture(scope="session")
 def certificates():
     return Certificates.shared()
@@ -35,7 +38,19 @@ def run_server(kind):
     if reason is not None:
         pytest.skip(f"{kind.__name__}: {reason}")
     with kind() as server:
+        running_servers.append(server)
         yield server
+        running_servers.remove(server)
+
+
+@pytest.fixture(autouse=True)
+def server_logs():
+    """What the servers said meanwhile; pytest shows it when the test fails."""
+    sizes = {server: server.log.stat().st_size for server in running_servers}
+    yield
+    for server in running_servers:
+        said = server.log.read_bytes()[sizes.get(server, 0) :].decode(errors="replace")
+        print(f"--- {server.software} said:\n{said}")
 
 
 @pytest.fixture(scope="session")

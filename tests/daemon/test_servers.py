@@ -76,7 +76,7 @@ def test_dovecot_settings():
         user = server.user()
         with server.client(user) as client:
             assert client.capability()[1][0] == b"IMAP4rev1 IDLE"
-            with pytest.raises(imaplib.IMAP4.error, match="LIMIT"):
+            with pytest.raises(imaplib.IMAP4.error, match="Maximum number"):
                 server.client(user)
         other = server.user(imap_capability="IMAP4rev1")
         with server.client(other) as client:

@@ -1,4 +1,4 @@
-"""Real IMAP servers for the tests: Dovecot, Cyrus and Courier on loopback, each in a temporary folder.
+"""Real IMAP servers for the tests: Dovecot, Cyrus and Courier, each in a temporary folder.
 
     with Dovecot() as server:
         user = server.user()

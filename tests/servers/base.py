@@ -221,7 +221,7 @@ class Server:
 
 
 def quote(mailbox):
-    """A mailbox name for imaplib, which quotes nothing by itself: modified UTF-7 (RFC 3501 5.1.3)."""
+    """A mailbox name for imaplib, which quotes nothing itself: modified UTF-7, RFC 3501 5.1.3."""
 
     def shift(match):
         octets = base64.b64encode(match[0].encode("utf-16-be"), b"+,")

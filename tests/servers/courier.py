@@ -1,8 +1,10 @@
 """Courier: few extensions, IDLE by looking now and then, INBOX. before every name. Root only."""
 
+import functools
 import os
 import pathlib
 import pwd
+import shutil
 import socket
 import subprocess
 import time
@@ -10,7 +12,10 @@ import time
 from .base import BUILD, Server, needs_programs, needs_root
 
 UNPACKED = BUILD / "servers/courier/root"
-PLAIN = "IMAP4rev1 UIDPLUS CHILDREN NAMESPACE THREAD=ORDEREDSUBJECT THREAD=REFERENCES SORT QUOTA IDLE"
+NAMESPACES = ["/usr/bin/unshare", "--mount", "--pid", "--fork"]
+PLAIN = (
+    "IMAP4rev1 UIDPLUS CHILDREN NAMESPACE THREAD=ORDEREDSUBJECT THREAD=REFERENCES SORT QUOTA IDLE"
+)
 
 
 class Courier(Server):
@@ -33,8 +38,15 @@ class Courier(Server):
             "/usr/bin/couriertls",
             "/usr/sbin/makeuserdb",
             "/usr/lib/courier/courier-authlib/authdaemond",
-            "/usr/bin/unshare",
-        )
+            *NAMESPACES[:1],
+        ) or cls._needs_namespaces()
+
+    @staticmethod
+    @functools.cache
+    def _needs_namespaces():
+        # Root in a container may lack the right to make them.
+        done = subprocess.run([*NAMESPACES, "true"], stderr=subprocess.DEVNULL)
+        return None if done.returncode == 0 else "needs mount and PID namespaces"
 
     def _prepare(self):
         courier = pwd.getpwnam("courier")
@@ -42,6 +54,10 @@ class Courier(Server):
             (self.folder / name).mkdir()
         for name in ("run", "run/authdaemon"):
             os.chown(self.folder / name, courier.pw_uid, courier.pw_gid)
+        # The user mail must reach it, and the build folder may lie in somebody's home.
+        for name in ("usr/bin/imapd", "usr/lib/courier/courier/imaplogin"):
+            (self.folder / "root" / name).parent.mkdir(parents=True)
+            shutil.copy(UNPACKED / name, self.folder / "root" / name)
         etc = self.folder / "etc"
         certificate = etc / "imapd.pem"
         certificate.touch(0o600)
@@ -84,8 +100,8 @@ class Courier(Server):
     def _command(self):
         script = pathlib.Path(__file__).with_name("courier.sh")
         return [
-            *("unshare", "--mount", "--pid", "--fork"),
-            *("/bin/sh", script, self.folder, UNPACKED, self.imap, self.imaps),
+            *NAMESPACES,
+            *("/bin/sh", script, self.folder, self.imap, self.imaps),
         ]
 
     prefix = "INBOX."

@@ -1,4 +1,4 @@
-"""Cyrus: OBJECTID, QRESYNC, a short list of capabilities before login, pushes at once. Root only."""
+"""Cyrus: OBJECTID, QRESYNC, few capabilities before login, pushes at once. Root only."""
 
 import pathlib
 import shutil

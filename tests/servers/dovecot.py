@@ -87,7 +87,10 @@ class Dovecot(Server):
         self._write(
             "passdb",
             user.name,
-            {"password": "{PLAIN}" + user.password, **{f"userdb_{name}": own[name] for name in own}},
+            {
+                "password": "{PLAIN}" + user.password,
+                **{f"userdb_{name}": own[name] for name in own},
+            },
         )
 
     def _write(self, database, name, entry):
