@@ -229,7 +229,8 @@ tell_syntax(const cfg_t *cfg, const char *format, va_list arguments)
 
 /* libconfuse tells kinds of errors apart by nothing but their text. One that is not recognised here
  * is an error like all others: the first is told. */
-static void on_error(cfg_t *cfg, const char *format, va_list arguments)
+static void __attribute__((format(printf, 2, 0))) on_error(cfg_t *cfg, const char *format,
+	va_list arguments)
 {
 	static const char unknown[] = "no such option '%s'";
 	static const char *const unfit[] = {

@@ -1,0 +1,700 @@
+#include "state.h"
+
+#include <errno.h>
+#include <sqlite3.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "state_file.h"
+#include "util/log.h"
+
+enum query {
+	QUERY_BEGIN,
+	QUERY_COMMIT,
+	QUERY_ROLLBACK,
+	QUERY_FIND_MAILBOX,
+	QUERY_ADD_MAILBOX,
+	QUERY_FORGET_MAILBOX,
+	QUERY_GET_CURSOR,
+	QUERY_PUT_CURSOR,
+	QUERY_GET_STOPPED,
+	QUERY_PUT_STOPPED,
+	QUERY_GET_FLAGS,
+	QUERY_PUT_FLAGS,
+	QUERY_CLEAR_FLAGS,
+	QUERY_GET_RUNS,
+	QUERY_GET_RUN_UP_TO,
+	QUERY_GET_RUN_FROM,
+	QUERY_PUT_RUN,
+	QUERY_CLEAR_RUNS,
+	QUERY_CLEAR_RUNS_BETWEEN,
+	QUERY_GET_LISTED,
+	QUERY_PUT_LISTED,
+	N_QUERIES,
+};
+
+static const char *const queries[N_QUERIES] = {
+	[QUERY_BEGIN] = "BEGIN IMMEDIATE",
+	[QUERY_COMMIT] = "COMMIT",
+	[QUERY_ROLLBACK] = "ROLLBACK",
+	[QUERY_FIND_MAILBOX] =
+		"SELECT id FROM mailboxes WHERE host = ?1 AND user = ?2 AND mailbox = ?3",
+	[QUERY_ADD_MAILBOX] = "INSERT INTO mailboxes(host, user, mailbox) VALUES(?1, ?2, ?3)",
+	[QUERY_FORGET_MAILBOX] = "DELETE FROM mailboxes WHERE id = ?1",
+	[QUERY_GET_CURSOR] = "SELECT uidvalidity, uidnext, highestmodseq, has_flags "
+			     "FROM mailboxes WHERE id = ?1",
+	[QUERY_PUT_CURSOR] = "UPDATE mailboxes SET uidvalidity = ?2, uidnext = ?3, "
+			     "highestmodseq = ?4, has_flags = ?5 WHERE id = ?1",
+	[QUERY_GET_STOPPED] = "SELECT stopped FROM mailboxes WHERE id = ?1",
+	[QUERY_PUT_STOPPED] = "UPDATE mailboxes SET stopped = ?2 WHERE id = ?1",
+	[QUERY_GET_FLAGS] = "SELECT value, flags FROM flags WHERE mailbox = ?1 ORDER BY value",
+	[QUERY_PUT_FLAGS] = "REPLACE INTO flags(mailbox, value, flags) VALUES(?1, ?2, ?3)",
+	[QUERY_CLEAR_FLAGS] = "DELETE FROM flags WHERE mailbox = ?1",
+	[QUERY_GET_RUNS] =
+		"SELECT first, last, value FROM messages WHERE mailbox = ?1 ORDER BY first",
+	[QUERY_GET_RUN_UP_TO] = "SELECT first, last, value FROM messages "
+				"WHERE mailbox = ?1 AND first <= ?2 ORDER BY first DESC LIMIT 1",
+	[QUERY_GET_RUN_FROM] =
+		"SELECT first, last, value FROM messages WHERE mailbox = ?1 AND first = ?2",
+	[QUERY_PUT_RUN] =
+		"REPLACE INTO messages(mailbox, first, last, value) VALUES(?1, ?2, ?3, ?4)",
+	[QUERY_CLEAR_RUNS] = "DELETE FROM messages WHERE mailbox = ?1",
+	[QUERY_CLEAR_RUNS_BETWEEN] =
+		"DELETE FROM messages WHERE mailbox = ?1 AND first BETWEEN ?2 AND ?3",
+	[QUERY_GET_LISTED] = "SELECT 1 FROM listed WHERE host = ?1 AND user = ?2",
+	[QUERY_PUT_LISTED] = "INSERT OR IGNORE INTO listed(host, user) VALUES(?1, ?2)",
+};
+
+struct state {
+	char *folder;
+	int lock_fd; /* -1: not locked */
+	sqlite3 *db; /* NULL: without memory, for now */
+	sqlite3_stmt *statements[N_QUERIES];
+	bool is_in_batch;
+	int error; /* of the batch, sticky */
+	bool has_warned;
+};
+
+/* A run of the table; the numbers have room for one beyond the highest UID. */
+struct row {
+	int64_t first;
+	int64_t last;
+	int64_t value;
+};
+
+static void warn(struct state *state, int error)
+{
+	if (!state->has_warned) {
+		log_warning(NULL, NULL,
+			"state in %s cannot be kept for now: %s; after a restart, mail that "
+			"arrived "
+			"in the meantime may be announced again or not at all",
+			state->folder, strerror(-error));
+		state->has_warned = true;
+	}
+}
+
+static void close_database(struct state *state)
+{
+	for (size_t i = 0; i < N_QUERIES; i++) {
+		sqlite3_finalize(state->statements[i]);
+		state->statements[i] = NULL;
+	}
+	sqlite3_close(state->db);
+	state->db = NULL;
+}
+
+static int prepare_queries(struct state *state)
+{
+	for (size_t i = 0; i < N_QUERIES; i++) {
+		int result = sqlite3_prepare_v3(state->db, queries[i], -1,
+			SQLITE_PREPARE_PERSISTENT, &state->statements[i], NULL);
+		if (result != SQLITE_OK) {
+			int r = state_file_errno(result);
+			log_debug(
+				NULL, NULL, "state: %s: %s", queries[i], sqlite3_errmsg(state->db));
+			close_database(state);
+			return r;
+		}
+	}
+	return 0;
+}
+
+/* 0 when there is a database now. */
+static int open_database(struct state *state)
+{
+	if (state->db) {
+		return 0;
+	}
+	int r = 0;
+	if (state->lock_fd < 0) {
+		r = state_folder_open(state->folder, &state->lock_fd);
+	}
+	if (r == 0) {
+		r = state_file_open(state->folder, &state->db);
+	}
+	if (r == 0) {
+		r = prepare_queries(state);
+	}
+	return r;
+}
+
+int state_open(const char *folder, struct state **ret_state)
+{
+	struct state *state = calloc(1, sizeof(*state));
+	if (!state) {
+		return -ENOMEM;
+	}
+	state->lock_fd = -1;
+	state->folder = strdup(folder);
+	int r = state->folder ? open_database(state) : -ENOMEM;
+	if (r == -ENOMEM || (r == -EBUSY && state->lock_fd < 0)) {
+		state_close(state);
+		return r;
+	}
+	if (r < 0) {
+		warn(state, r);
+	}
+	*ret_state = state;
+	return 0;
+}
+
+struct state *state_close(struct state *state)
+{
+	if (!state) {
+		return NULL;
+	}
+	close_database(state); /* rolls back what was not committed */
+	if (state->lock_fd >= 0) {
+		close(state->lock_fd);
+	}
+	free(state->folder);
+	free(state);
+	return NULL;
+}
+
+static void fail(struct state *state, int error)
+{
+	if (state->error == 0) {
+		state->error = error;
+	}
+}
+
+static void fail_sqlite(struct state *state, enum query query, int result)
+{
+	log_debug(NULL, NULL, "state: %s: %s", queries[query], sqlite3_errmsg(state->db));
+	fail(state, state_file_errno(result));
+}
+
+static sqlite3_stmt *statement_of(struct state *state, enum query query)
+{
+	return state->statements[query];
+}
+
+static void bind_number(struct state *state, enum query query, int index, int64_t number)
+{
+	if (sqlite3_bind_int64(statement_of(state, query), index, number) != SQLITE_OK) {
+		fail(state, -ENOMEM);
+	}
+}
+
+static void bind_text(struct state *state, enum query query, int index, const char *text)
+{
+	if (sqlite3_bind_text(statement_of(state, query), index, text, -1, SQLITE_STATIC) !=
+		SQLITE_OK) {
+		fail(state, -ENOMEM);
+	}
+}
+
+/* True when there is a row. What was bound must live until finish(). */
+static bool step(struct state *state, enum query query)
+{
+	if (state->error) {
+		return false;
+	}
+	int result = sqlite3_step(statement_of(state, query));
+	if (result != SQLITE_ROW && result != SQLITE_DONE) {
+		fail_sqlite(state, query, result);
+	}
+	return result == SQLITE_ROW;
+}
+
+static void finish(struct state *state, enum query query)
+{
+	sqlite3_reset(statement_of(state, query));
+	sqlite3_clear_bindings(statement_of(state, query));
+}
+
+static void execute(struct state *state, enum query query)
+{
+	step(state, query);
+	finish(state, query);
+}
+
+/* For the statements on one mailbox that take nothing else. */
+static void execute_on(struct state *state, enum query query, int64_t id)
+{
+	bind_number(state, query, 1, id);
+	execute(state, query);
+}
+
+/* Host names compare without regard to case (RFC 4343). */
+static char *lower(const char *host)
+{
+	char *text = strdup(host);
+	for (char *c = text; c && *c; c++) {
+		*c = (char)(*c >= 'A' && *c <= 'Z' ? *c - 'A' + 'a' : *c);
+	}
+	return text;
+}
+
+/* 0: not there, or an error. */
+static int64_t find_mailbox(struct state *state, const struct state_key *key)
+{
+	if (state->error) {
+		return 0; /* there may not even be a database */
+	}
+	char *host = lower(key->host);
+	if (!host) {
+		fail(state, -ENOMEM);
+		return 0;
+	}
+	bind_text(state, QUERY_FIND_MAILBOX, 1, host);
+	bind_text(state, QUERY_FIND_MAILBOX, 2, key->user);
+	bind_text(state, QUERY_FIND_MAILBOX, 3, key->mailbox);
+	int64_t id = step(state, QUERY_FIND_MAILBOX)
+		? sqlite3_column_int64(statement_of(state, QUERY_FIND_MAILBOX), 0)
+		: 0;
+	finish(state, QUERY_FIND_MAILBOX);
+	free(host);
+	return id;
+}
+
+/* 0 after an error. */
+static int64_t make_mailbox(struct state *state, const struct state_key *key)
+{
+	int64_t id = find_mailbox(state, key);
+	if (id || state->error) {
+		return id;
+	}
+	char *host = lower(key->host);
+	if (!host) {
+		fail(state, -ENOMEM);
+		return 0;
+	}
+	bind_text(state, QUERY_ADD_MAILBOX, 1, host);
+	bind_text(state, QUERY_ADD_MAILBOX, 2, key->user);
+	bind_text(state, QUERY_ADD_MAILBOX, 3, key->mailbox);
+	execute(state, QUERY_ADD_MAILBOX);
+	free(host);
+	return state->error ? 0 : sqlite3_last_insert_rowid(state->db);
+}
+
+void state_begin(struct state *state)
+{
+	if (state->is_in_batch) {
+		return;
+	}
+	state->is_in_batch = true;
+	state->error = open_database(state);
+	if (state->error == 0) {
+		execute(state, QUERY_BEGIN);
+	}
+}
+
+int state_commit(struct state *state)
+{
+	if (!state->is_in_batch) {
+		return 0;
+	}
+	if (state->error == 0) {
+		execute(state, QUERY_COMMIT);
+	}
+	int error = state->error;
+	state->error = 0;
+	state->is_in_batch = false;
+	if (error && state->db && !sqlite3_get_autocommit(state->db)) {
+		execute(state, QUERY_ROLLBACK);
+		state->error = 0;
+	}
+	if (error) {
+		warn(state, error);
+	} else if (state->has_warned) {
+		log_info(NULL, NULL, "state in %s is kept again", state->folder);
+		state->has_warned = false;
+	}
+	return error;
+}
+
+/* A change outside a batch is a batch of its own. */
+static bool enter(struct state *state)
+{
+	bool is_own = !state->is_in_batch;
+	state_begin(state);
+	return is_own;
+}
+
+static int leave(struct state *state, bool is_own)
+{
+	return is_own ? state_commit(state) : state->error;
+}
+
+static void put_cursor(struct state *state, int64_t id, const struct state_cursor *cursor)
+{
+	/* MODSEQ has 63 bits (RFC 7162 section 7); 0 costs one look at all flags. */
+	uint64_t modseq = cursor->highestmodseq > INT64_MAX ? 0 : cursor->highestmodseq;
+	bind_number(state, QUERY_PUT_CURSOR, 1, id);
+	bind_number(state, QUERY_PUT_CURSOR, 2, cursor->uidvalidity);
+	bind_number(state, QUERY_PUT_CURSOR, 3, cursor->uidnext);
+	bind_number(state, QUERY_PUT_CURSOR, 4, (int64_t)modseq);
+	bind_number(state, QUERY_PUT_CURSOR, 5, cursor->has_flags);
+	execute(state, QUERY_PUT_CURSOR);
+}
+
+static void put_row(struct state *state, int64_t id, const struct row *row)
+{
+	bind_number(state, QUERY_PUT_RUN, 1, id);
+	bind_number(state, QUERY_PUT_RUN, 2, row->first);
+	bind_number(state, QUERY_PUT_RUN, 3, row->last);
+	bind_number(state, QUERY_PUT_RUN, 4, row->value);
+	execute(state, QUERY_PUT_RUN);
+}
+
+static void read_row(sqlite3_stmt *statement, struct row *row)
+{
+	*row = (struct row){
+		.first = sqlite3_column_int64(statement, 0),
+		.last = sqlite3_column_int64(statement, 1),
+		.value = sqlite3_column_int64(statement, 2),
+	};
+}
+
+/* QUERY_GET_RUN_UP_TO or QUERY_GET_RUN_FROM. */
+static bool get_row(
+	struct state *state, enum query query, int64_t id, int64_t number, struct row *ret_row)
+{
+	bind_number(state, query, 1, id);
+	bind_number(state, query, 2, number);
+	bool has_row = step(state, query);
+	if (has_row) {
+		read_row(statement_of(state, query), ret_row);
+	}
+	finish(state, query);
+	return has_row;
+}
+
+static void clear_rows(struct state *state, int64_t id, int64_t first, int64_t last)
+{
+	bind_number(state, QUERY_CLEAR_RUNS_BETWEEN, 1, id);
+	bind_number(state, QUERY_CLEAR_RUNS_BETWEEN, 2, first);
+	bind_number(state, QUERY_CLEAR_RUNS_BETWEEN, 3, last);
+	execute(state, QUERY_CLEAR_RUNS_BETWEEN);
+}
+
+static void check_range(struct state *state, uint32_t first, uint32_t last)
+{
+	if (first == 0 || last < first) {
+		fail(state, -EINVAL);
+	}
+}
+
+/* Takes first..last out of the runs: what reaches over an end is cut. */
+static void cut_hole(struct state *state, int64_t id, int64_t first, int64_t last)
+{
+	struct row row;
+	if (get_row(state, QUERY_GET_RUN_UP_TO, id, last, &row) && row.last > last) {
+		put_row(state, id, &(struct row){last + 1, row.last, row.value});
+	}
+	if (get_row(state, QUERY_GET_RUN_UP_TO, id, first - 1, &row) && row.last >= first) {
+		put_row(state, id, &(struct row){row.first, first - 1, row.value});
+	}
+	clear_rows(state, id, first, last);
+}
+
+/* Fills a hole, and joins it with neighbours of the same value. */
+static void fill_hole(struct state *state, int64_t id, int64_t first, int64_t last, int64_t value)
+{
+	struct row row;
+	struct row filled = {first, last, value};
+	if (get_row(state, QUERY_GET_RUN_UP_TO, id, first - 1, &row) && row.last == first - 1 &&
+		row.value == value) {
+		filled.first = row.first;
+	}
+	if (get_row(state, QUERY_GET_RUN_FROM, id, last + 1, &row) && row.value == value) {
+		filled.last = row.last;
+		clear_rows(state, id, row.first, row.first);
+	}
+	put_row(state, id, &filled);
+}
+
+void state_put_baseline(struct state *state, const struct state_key *key,
+	const struct state_cursor *cursor, const struct runs *runs)
+{
+	bool is_own = enter(state);
+	int64_t id = make_mailbox(state, key);
+	if (id) {
+		execute_on(state, QUERY_CLEAR_RUNS, id);
+		execute_on(state, QUERY_CLEAR_FLAGS, id);
+		put_cursor(state, id, cursor);
+	}
+	struct run run;
+	for (uint64_t n = 1;
+		id && !state->error && n <= UINT32_MAX && runs_next(runs, (uint32_t)n, &run);
+		n = (uint64_t)run.last + 1) {
+		put_row(state, id, &(struct row){run.first, run.last, run.value});
+	}
+	leave(state, is_own);
+}
+
+void state_put_cursor(
+	struct state *state, const struct state_key *key, const struct state_cursor *cursor)
+{
+	bool is_own = enter(state);
+	int64_t id = make_mailbox(state, key);
+	if (id) {
+		put_cursor(state, id, cursor);
+	}
+	leave(state, is_own);
+}
+
+void state_put_flags(
+	struct state *state, const struct state_key *key, const struct state_flags *flags)
+{
+	bool is_own = enter(state);
+	int64_t id = make_mailbox(state, key);
+	if (id) {
+		bind_number(state, QUERY_PUT_FLAGS, 1, id);
+		bind_number(state, QUERY_PUT_FLAGS, 2, flags->value);
+		bind_text(state, QUERY_PUT_FLAGS, 3, flags->flags);
+		execute(state, QUERY_PUT_FLAGS);
+	}
+	leave(state, is_own);
+}
+
+void state_put_messages(struct state *state, const struct state_key *key, uint32_t first,
+	uint32_t last, uint16_t value)
+{
+	bool is_own = enter(state);
+	check_range(state, first, last);
+	int64_t id = make_mailbox(state, key);
+	if (id) {
+		cut_hole(state, id, first, last);
+		fill_hole(state, id, first, last, value);
+	}
+	leave(state, is_own);
+}
+
+void state_remove_messages(
+	struct state *state, const struct state_key *key, uint32_t first, uint32_t last)
+{
+	bool is_own = enter(state);
+	check_range(state, first, last);
+	int64_t id = find_mailbox(state, key);
+	if (id) {
+		cut_hole(state, id, first, last);
+	}
+	leave(state, is_own);
+}
+
+void state_forget(struct state *state, const struct state_key *key)
+{
+	bool is_own = enter(state);
+	int64_t id = find_mailbox(state, key);
+	if (id) {
+		execute_on(state, QUERY_CLEAR_RUNS, id);
+		execute_on(state, QUERY_CLEAR_FLAGS, id);
+		execute_on(state, QUERY_FORGET_MAILBOX, id);
+	}
+	leave(state, is_own);
+}
+
+int state_set_stopped(struct state *state, const struct state_key *key, bool stopped)
+{
+	bool is_own = enter(state);
+	int64_t id = stopped ? make_mailbox(state, key) : find_mailbox(state, key);
+	if (id) {
+		bind_number(state, QUERY_PUT_STOPPED, 1, id);
+		bind_number(state, QUERY_PUT_STOPPED, 2, stopped);
+		execute(state, QUERY_PUT_STOPPED);
+	}
+	return leave(state, is_own);
+}
+
+void state_set_listed(struct state *state, const struct state_key *key)
+{
+	bool is_own = enter(state);
+	char *host = state->error ? NULL : lower(key->host);
+	if (host) {
+		bind_text(state, QUERY_PUT_LISTED, 1, host);
+		bind_text(state, QUERY_PUT_LISTED, 2, key->user);
+		execute(state, QUERY_PUT_LISTED);
+		free(host);
+	} else {
+		fail(state, -ENOMEM);
+	}
+	leave(state, is_own);
+}
+
+/* Questions see what the batch has changed so far. An error ends a batch that is open; without one
+ * it is the question's own. */
+static bool enter_question(struct state *state)
+{
+	if (open_database(state) < 0) {
+		return false;
+	}
+	return !state->is_in_batch || state->error == 0;
+}
+
+static int leave_question(struct state *state)
+{
+	int error = state->error;
+	if (!state->is_in_batch) {
+		state->error = 0;
+	}
+	if (error) {
+		warn(state, error);
+	}
+	return error;
+}
+
+bool state_is_stopped(struct state *state, const struct state_key *key)
+{
+	if (!enter_question(state)) {
+		return false;
+	}
+	int64_t id = find_mailbox(state, key);
+	bind_number(state, QUERY_GET_STOPPED, 1, id);
+	bool is_stopped = id && step(state, QUERY_GET_STOPPED) &&
+		sqlite3_column_int(statement_of(state, QUERY_GET_STOPPED), 0) != 0;
+	finish(state, QUERY_GET_STOPPED);
+	leave_question(state);
+	return is_stopped;
+}
+
+bool state_was_listed(struct state *state, const struct state_key *key)
+{
+	if (!enter_question(state)) {
+		return false;
+	}
+	bool was_listed = false;
+	char *host = lower(key->host);
+	if (host) {
+		bind_text(state, QUERY_GET_LISTED, 1, host);
+		bind_text(state, QUERY_GET_LISTED, 2, key->user);
+		was_listed = step(state, QUERY_GET_LISTED);
+		finish(state, QUERY_GET_LISTED);
+		free(host);
+	} else {
+		fail(state, -ENOMEM);
+	}
+	leave_question(state);
+	return was_listed;
+}
+
+static bool is_uid(int64_t number)
+{
+	return number >= 1 && number <= UINT32_MAX;
+}
+
+/* The rows were held against CHECKs when the file was opened, but runs that overlap would not have
+ * been noticed. */
+static int load_runs(struct state *state, int64_t id, struct runs *runs)
+{
+	int r = 0;
+	int64_t highest = 0;
+	bind_number(state, QUERY_GET_RUNS, 1, id);
+	while (r == 0 && step(state, QUERY_GET_RUNS)) {
+		struct row row;
+		read_row(statement_of(state, QUERY_GET_RUNS), &row);
+		if (row.first <= highest || !is_uid(row.first) || !is_uid(row.last) ||
+			row.last < row.first || row.value < 0 || row.value > UINT16_MAX) {
+			r = -EBADMSG;
+			break;
+		}
+		r = runs_set(runs, (uint32_t)row.first, (uint32_t)row.last, (uint16_t)row.value);
+		highest = row.last;
+	}
+	finish(state, QUERY_GET_RUNS);
+	return r;
+}
+
+static int load_cursor(struct state *state, int64_t id, struct state_cursor *ret_cursor)
+{
+	bind_number(state, QUERY_GET_CURSOR, 1, id);
+	int r = -EBADMSG;
+	if (step(state, QUERY_GET_CURSOR)) {
+		sqlite3_stmt *statement = statement_of(state, QUERY_GET_CURSOR);
+		int64_t uidvalidity = sqlite3_column_int64(statement, 0);
+		int64_t uidnext = sqlite3_column_int64(statement, 1);
+		int64_t modseq = sqlite3_column_int64(statement, 2);
+		if (uidvalidity >= 0 && uidvalidity <= UINT32_MAX && uidnext >= 0 &&
+			uidnext <= UINT32_MAX && modseq >= 0) {
+			*ret_cursor = (struct state_cursor){
+				.uidvalidity = (uint32_t)uidvalidity,
+				.uidnext = (uint32_t)uidnext,
+				.highestmodseq = (uint64_t)modseq,
+				.has_flags = sqlite3_column_int(statement, 3) != 0,
+			};
+			r = 0;
+		}
+	}
+	finish(state, QUERY_GET_CURSOR);
+	return r;
+}
+
+static void load_flags(struct state *state, int64_t id,
+	void (*flags)(void *userdata, const struct state_flags *flags), void *userdata)
+{
+	bind_number(state, QUERY_GET_FLAGS, 1, id);
+	while (step(state, QUERY_GET_FLAGS)) {
+		sqlite3_stmt *statement = statement_of(state, QUERY_GET_FLAGS);
+		int64_t value = sqlite3_column_int64(statement, 0);
+		const unsigned char *text = sqlite3_column_text(statement, 1);
+		if (!text) {
+			fail(state, -ENOMEM);
+		} else if (value >= 0 && value <= UINT16_MAX) {
+			flags(userdata,
+				&(struct state_flags){
+					.value = (uint16_t)value,
+					.flags = (const char *)text,
+				});
+		}
+	}
+	finish(state, QUERY_GET_FLAGS);
+}
+
+int state_load(struct state *state, const struct state_key *key, struct state_cursor *ret_cursor,
+	struct runs *runs, void (*flags)(void *userdata, const struct state_flags *flags),
+	void *userdata)
+{
+	struct state_cursor cursor = {0};
+	int r = 0;
+	if (enter_question(state)) {
+		int64_t id = find_mailbox(state, key);
+		r = id ? load_cursor(state, id, &cursor) : 0;
+		if (r == 0 && cursor.uidvalidity != 0) {
+			r = load_runs(state, id, runs);
+		}
+		if (r == 0 && cursor.uidvalidity != 0) {
+			load_flags(state, id, flags, userdata);
+		}
+		int error = leave_question(state);
+		r = error ? error : r;
+	}
+	if (r == -EBADMSG) {
+		log_warning(NULL, key->mailbox,
+			"state: what is stored of it makes no sense; it begins anew");
+		cursor = (struct state_cursor){0};
+		r = 0;
+		runs_done(runs);
+		runs_init(runs);
+	}
+	if (r < 0) {
+		runs_done(runs);
+		runs_init(runs);
+		return r == -ENOMEM ? r : -EIO;
+	}
+	*ret_cursor = cursor;
+	return 0;
+}
