@@ -278,13 +278,56 @@ bool imap_message_has_flag(const struct imap_message *message, const char *flag)
 	return false;
 }
 
+/* "HEADER.FIELDS" of "HEADER.FIELDS (SUBJECT)". */
+static struct span without_fields(struct span section)
+{
+	const uint8_t *list = section.len > 0 ? memchr(section.data, '(', section.len) : NULL;
+
+	if (list) {
+		section.len = list - section.data;
+	}
+	while (section.len > 0 && section.data[section.len - 1] == ' ') {
+		section.len--;
+	}
+	return section;
+}
+
 const struct imap_section *imap_message_section(
 	const struct imap_message *message, const char *section)
 {
+	struct span wanted = without_fields(span_of(section));
+
 	for (const struct imap_section *s = message->sections; s; s = s->next) {
 		if (span_equal_nocase(s->section, section)) {
 			return s;
 		}
 	}
+	/* some servers sort the fields */
+	for (const struct imap_section *s = message->sections; s && strchr(section, '(');
+		s = s->next) {
+		if (s->section.len > wanted.len && is_same(without_fields(s->section), wanted)) {
+			return s;
+		}
+	}
 	return NULL;
+}
+
+static bool is_readable(const struct imap_part *part, const char *subtype)
+{
+	return span_equal_nocase(part->type, "text") && span_equal_nocase(part->subtype, subtype) &&
+		!span_equal_nocase(part->disposition, "attachment");
+}
+
+const struct imap_part *imap_message_text_part(const struct imap_message *message)
+{
+	const struct imap_part *html = NULL;
+	for (const struct imap_part *part = message->parts; part; part = part->next) {
+		if (is_readable(part, "plain")) {
+			return part;
+		}
+		if (!html && is_readable(part, "html")) {
+			html = part;
+		}
+	}
+	return html;
 }

@@ -1,0 +1,886 @@
+/* Conversations as data: each file of tests/conversations is a dialogue with the engine, run whole,
+ * one octet at a time, cut in two at every position, and ended at every position. The language:
+ *
+ *   # a comment
+ *   option NAME=VALUE      transport=tls|starttls|plain|tunnel auth=NAME secret=password|token|none
+ *                          preview compress manual (credentials) poll=SECONDS idle=SECONDS
+ *   known NAME uidvalidity=N watermark=N modseq=N [flags] [all] UIDS=FLAGS...   a restored view,
+ * where FLAGS is "-" for unread, "r" for read, or a list like \Seen,\Flagged watch NAME what is
+ * watched when READY comes S: LINE                the server says LINE CRLF; \xHH is an octet S+
+ * TEXT                the same without CRLF S* N TEXT              the same line, N times C: LINE
+ * the client has said LINE CRLF, and nothing before it that is not in the file E: EVENT the client
+ * has told EVENT, see print_event() ? STATE                the client's state T: SECONDS time
+ * passes; the client ticks when its deadline is reached > INTENT ARGS          a call from above,
+ * see call_intent() X: TEXT                the stream ends
+ *
+ * "$7" stands for the client's seventh tag. At the end nothing said or told may be left over.
+ */
+#include <ctype.h>
+#include <dirent.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "imap/client.h"
+#include "imap/utf7.h"
+#include "util/clock.h"
+
+enum mode {
+	MODE_WHOLE,
+	MODE_OCTETS,
+	MODE_SPLIT,
+	MODE_ENDED,
+};
+
+struct script {
+	char *path;
+	char **lines;
+	size_t n_lines;
+};
+
+struct run_state {
+	const struct script *script;
+	enum mode mode;
+	size_t cut;   /* SPLIT: a receive ends before this octet; ENDED: the stream does */
+	size_t n_fed; /* octets of the server so far */
+	size_t line;
+	bool is_over; /* ENDED: the cut was reached */
+	struct imap_client *client;
+	struct imap_client_options options;
+	bool is_manual;
+	struct imap_mailbox *views[16];
+	size_t n_views;
+	struct imap_mailbox *watch;
+	uint64_t now;
+	struct bytes said; /* by the client, not yet asked for by a C: line */
+	char *told[65536];
+	size_t n_told, told_next;
+	struct bytes chunk; /* of consecutive CHUNK events */
+	uint64_t chunk_id;
+	char problem[1024];
+};
+
+static void fail(struct run_state *run, const char *format, ...)
+{
+	if (*run->problem) {
+		return;
+	}
+	char text[900];
+	va_list args;
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	snprintf(run->problem, sizeof(run->problem), "%s:%zu: %s", run->script->path, run->line + 1,
+		text);
+}
+
+static void told(struct run_state *run, const char *format, ...)
+{
+	char *text = NULL;
+	va_list args;
+	va_start(args, format);
+	if (vasprintf(&text, format, args) < 0) {
+		abort();
+	}
+	va_end(args);
+	if (run->n_told == sizeof(run->told) / sizeof(run->told[0])) {
+		fail(run, "too many events");
+		free(text);
+		return;
+	}
+	run->told[run->n_told++] = text;
+}
+
+/* -- events as text -- */
+
+static void flush_chunk(struct run_state *run)
+{
+	if (bytes_len(&run->chunk) > 0) {
+		struct span span = bytes_span(&run->chunk);
+		struct bytes shown;
+		bytes_init(&shown);
+		for (size_t i = 0; i < span.len; i++) {
+			bytes_printf(
+				&shown, isprint(span.data[i]) ? "%c" : "\\x%02x", span.data[i]);
+		}
+		char *text = bytes_steal(&shown);
+		told(run, "chunk %llu %s", (unsigned long long)run->chunk_id, text);
+		free(text);
+		bytes_clear(&run->chunk);
+	}
+}
+
+static void put_flags(struct bytes *text, const struct imap_message *message)
+{
+	bytes_put_char(text, '(');
+	for (size_t i = 0; i < message->n_flags; i++) {
+		bytes_printf(text, "%s%.*s", i ? " " : "", (int)message->flags[i].len,
+			(const char *)message->flags[i].data);
+	}
+	bytes_put_char(text, ')');
+}
+
+static char *print_message(const struct imap_message *message)
+{
+	struct bytes text;
+	bytes_init(&text);
+	bytes_printf(&text, "%u", message->uid);
+	if (message->items & IMAP_ITEM_FLAGS) {
+		bytes_put_char(&text, ' ');
+		put_flags(&text, message);
+	}
+	if (message->items & IMAP_ITEM_ENVELOPE) {
+		bytes_printf(&text, " \"%.*s\"", (int)message->envelope.subject.len,
+			(const char *)message->envelope.subject.data);
+	}
+	if (message->items & IMAP_ITEM_SIZE) {
+		bytes_printf(&text, " size=%llu", (unsigned long long)message->size);
+	}
+	if (message->items & IMAP_ITEM_PREVIEW && message->preview.data) {
+		bytes_printf(&text, " preview=%.*s", (int)message->preview.len,
+			(const char *)message->preview.data);
+	}
+	for (const struct imap_section *section = message->sections; section;
+		section = section->next) {
+		bytes_printf(&text, " [%.*s]=%.*s", (int)section->section.len,
+			(const char *)section->section.data, (int)section->data.len,
+			(const char *)section->data.data);
+	}
+	return bytes_steal(&text);
+}
+
+static char *print_runs(const struct runs *runs, const struct imap_mailbox *mailbox)
+{
+	struct bytes text;
+	struct run run;
+	bytes_init(&text);
+	for (uint64_t n = 1; n <= UINT32_MAX && runs_next(runs, n, &run);
+		n = (uint64_t)run.last + 1) {
+		bytes_printf(&text, run.first == run.last ? " %u" : " %u:%u", run.first, run.last);
+		if (mailbox) {
+			bytes_put_str(
+				&text, imap_mailbox_is_read(mailbox, run.value) ? "=r" : "=-");
+		}
+	}
+	char *str = bytes_steal(&text);
+	return str ? str : strdup("");
+}
+
+static const char *end_name(enum imap_end end)
+{
+	static const char *const names[] = {"", " credentials", " throttled", " limit", " token"};
+	return names[end];
+}
+
+static void print_event(struct run_state *run, const struct imap_event *event)
+{
+	const char *name = event->mailbox ? event->mailbox->name : "";
+	char *text;
+	struct run set;
+	if (event->kind == IMAP_EVENT_CHUNK) {
+		run->chunk_id = event->id;
+		bytes_put(&run->chunk, event->chunk.data, event->chunk.len);
+		return;
+	}
+	flush_chunk(run);
+	switch (event->kind) {
+	case IMAP_EVENT_STATE:
+	case IMAP_EVENT_CHUNK:
+		return;
+	case IMAP_EVENT_START_TLS:
+		told(run, "start-tls");
+		return;
+	case IMAP_EVENT_START_DEFLATE:
+		told(run, "start-deflate");
+		return;
+	case IMAP_EVENT_CREDENTIALS:
+		if (run->is_manual) {
+			told(run, "credentials");
+		}
+		return;
+	case IMAP_EVENT_READY:
+		told(run, "ready");
+		return;
+	case IMAP_EVENT_BASELINE:
+		text = print_runs(&event->baseline, event->mailbox);
+		told(run, "%s %s uidvalidity=%u watermark=%u modseq=%llu%s",
+			event->is_reset ? "reset" : "baseline", name, event->cursor.uidvalidity,
+			event->cursor.watermark, (unsigned long long)event->cursor.highestmodseq,
+			text);
+		free(text);
+		return;
+	case IMAP_EVENT_NEW:
+	case IMAP_EVENT_FLAGS:
+		for (size_t i = 0; i < event->n_messages; i++) {
+			text = print_message(event->messages[i]);
+			told(run, "%s %s %s", event->kind == IMAP_EVENT_NEW ? "new" : "flags", name,
+				text);
+			free(text);
+		}
+		return;
+	case IMAP_EVENT_EXPUNGED:
+		for (uint64_t n = 1; n <= UINT32_MAX && runs_next(&event->uids, n, &set);
+			n = (uint64_t)set.last + 1) {
+			for (uint64_t uid = set.first; uid <= set.last; uid++) {
+				told(run, "expunged %s %u", name, (unsigned int)uid);
+			}
+		}
+		return;
+	case IMAP_EVENT_SYNCHRONISED:
+		told(run, "synchronised %s watermark=%u modseq=%llu messages=%u unread=%u", name,
+			event->cursor.watermark, (unsigned long long)event->cursor.highestmodseq,
+			(unsigned int)runs_count(&event->mailbox->messages),
+			(unsigned int)event->mailbox->n_unread);
+		return;
+	case IMAP_EVENT_MAILBOX_FAILED:
+		told(run, "failed %s %s", name, failure_name(event->failure.kind));
+		return;
+	case IMAP_EVENT_LISTED:
+		for (size_t i = 0; i < event->n_list; i++) {
+			struct bytes line;
+			bytes_init(&line);
+			bytes_printf(&line, "listed %llu %s", (unsigned long long)event->id,
+				event->list[i].name);
+			for (size_t k = 0; k < event->list[i].n_attributes; k++) {
+				bytes_printf(&line, " %s", event->list[i].attributes[k]);
+			}
+			text = bytes_steal(&line);
+			told(run, "%s", text);
+			free(text);
+		}
+		return;
+	case IMAP_EVENT_MESSAGE:
+		text = print_message(event->messages[0]);
+		told(run, "message %llu %s", (unsigned long long)event->id, text);
+		free(text);
+		return;
+	case IMAP_EVENT_MOVED:
+		text = print_runs(&event->uids, NULL);
+		told(run, "moved %llu %s uidvalidity=%u%s", (unsigned long long)event->id,
+			event->moved_target, event->moved_uidvalidity, text);
+		free(text);
+		return;
+	case IMAP_EVENT_DONE:
+		told(run, "done %llu%s%s", (unsigned long long)event->id,
+			event->failure.kind ? " " : "", failure_name(event->failure.kind));
+		return;
+	case IMAP_EVENT_CLOSED:
+		told(run, "closed%s%s%s", event->failure.kind ? " " : "",
+			failure_name(event->failure.kind), end_name(event->end));
+		return;
+	}
+}
+
+/* -- the owner's part -- */
+
+static void give_credentials(struct run_state *run)
+{
+	struct imap_credentials credentials = {.user = "jo",
+		.kind = run->options.secret_kind,
+		.secret = run->options.secret_kind == IMAP_SECRET_NONE ? NULL : "secret",
+		.host = "imap.example.org",
+		.port = 993};
+	imap_client_credentials(run->client, &credentials, run->now);
+}
+
+static void settle_client(struct run_state *run)
+{
+	for (bool again = true; again;) {
+		struct imap_event *event;
+		bool wants_credentials = false, is_ready = false;
+		while ((event = imap_client_next_event(run->client))) {
+			print_event(run, event);
+			wants_credentials =
+				wants_credentials || event->kind == IMAP_EVENT_CREDENTIALS;
+			is_ready = is_ready || event->kind == IMAP_EVENT_READY;
+		}
+		again = false;
+		if (wants_credentials && !run->is_manual) {
+			give_credentials(run);
+			again = true;
+		}
+		if (is_ready && run->watch) {
+			imap_client_watch(run->client, run->watch, run->now);
+			again = true;
+		}
+	}
+	struct span output = imap_client_output(run->client);
+	if (output.len > 0) {
+		bytes_put(&run->said, output.data, output.len);
+		imap_client_sent(run->client, output.len, run->now);
+	}
+}
+
+static struct imap_mailbox *view_of(struct run_state *run, const char *name)
+{
+	for (size_t i = 0; i < run->n_views; i++) {
+		if (strcmp(run->views[i]->name, name) == 0) {
+			return run->views[i];
+		}
+	}
+	if (run->n_views == sizeof(run->views) / sizeof(run->views[0])) {
+		abort();
+	}
+	run->views[run->n_views] = imap_mailbox_new(name);
+	return run->views[run->n_views++];
+}
+
+static void feed_once(struct run_state *run, const uint8_t *data, size_t len)
+{
+	size_t used = imap_client_receive(run->client, data, len, run->now);
+	settle_client(run);
+	if (used < len && imap_client_state(run->client) != IMAP_STATE_CLOSED) {
+		/* A change of transport: what is left belongs to the next one. */
+		fail(run, "%zu octets were left over", len - used);
+	}
+}
+
+static void feed(struct run_state *run, const uint8_t *data, size_t len)
+{
+	size_t before = run->n_fed;
+	run->n_fed += len;
+	if (run->mode == MODE_OCTETS) {
+		for (size_t i = 0; i < len; i++) {
+			feed_once(run, data + i, 1);
+		}
+	} else if (run->mode != MODE_WHOLE && run->cut >= before && run->cut < before + len) {
+		size_t head = run->cut - before;
+		if (head > 0) {
+			feed_once(run, data, head);
+		}
+		if (run->mode == MODE_ENDED) {
+			struct failure failure;
+			failure_set(&failure, FAILURE_OFFLINE, "cut");
+			imap_client_disconnected(run->client, &failure, run->now);
+			settle_client(run);
+			run->is_over = true;
+			return;
+		}
+		feed_once(run, data + head, len - head);
+	} else {
+		feed_once(run, data, len);
+	}
+}
+
+/* -- the script's words -- */
+
+/* "$7" to the tag, \xHH to the octet. */
+static char *expand(const char *text, size_t *ret_len)
+{
+	struct bytes out;
+	bytes_init(&out);
+	for (const char *p = text; *p;) {
+		if (*p == '$' && isdigit((unsigned char)p[1])) {
+			bytes_put_str(&out, "AAAA");
+			p++;
+		} else if (p[0] == '\\' && p[1] == 'x' && isxdigit((unsigned char)p[2]) &&
+			isxdigit((unsigned char)p[3])) {
+			char hex[3] = {p[2], p[3], 0};
+			bytes_put_char(&out, (char)strtoul(hex, NULL, 16));
+			p += 4;
+		} else {
+			bytes_put_char(&out, *p++);
+		}
+	}
+	*ret_len = bytes_len(&out);
+	char *str = bytes_steal(&out);
+	return str ? str : strdup("");
+}
+
+static void parse_set(const char *text, struct runs *set)
+{
+	for (const char *p = text; *p;) {
+		char *end;
+		uint32_t first = strtoul(p, &end, 10), last = first;
+		if (*end == ':') {
+			last = strtoul(end + 1, &end, 10);
+		}
+		runs_set(set, first, last, 0);
+		p = *end == ',' ? end + 1 : end;
+		if (p == end && *p) {
+			abort();
+		}
+	}
+}
+
+static void set_option(struct run_state *run, const char *word)
+{
+	struct imap_client_options *options = &run->options;
+	static const char *const transports[] = {
+		"transport=tls", "transport=starttls", "transport=plain", "transport=tunnel"};
+	static const char *const secrets[] = {"secret=none", "secret=password", "secret=token"};
+	for (int i = 0; i < 4; i++) {
+		if (strcmp(word, transports[i]) == 0) {
+			options->transport = i;
+			return;
+		}
+	}
+	for (int i = 0; i < 3; i++) {
+		if (strcmp(word, secrets[i]) == 0) {
+			options->secret_kind = i;
+			return;
+		}
+	}
+	if (strncmp(word, "auth=", 5) == 0) {
+		options->auth = word + 5;
+	} else if (strcmp(word, "preview") == 0) {
+		options->preview = true;
+	} else if (strcmp(word, "compress") == 0) {
+		options->compress = true;
+	} else if (strcmp(word, "manual") == 0) {
+		run->is_manual = true;
+	} else if (strncmp(word, "poll=", 5) == 0) {
+		options->poll_interval_usec = strtoull(word + 5, NULL, 10) * USEC_PER_SEC;
+	} else if (strncmp(word, "idle=", 5) == 0) {
+		options->idle_timeout_usec = strtoull(word + 5, NULL, 10) * USEC_PER_SEC;
+	} else {
+		fail(run, "unknown option %s", word);
+	}
+}
+
+/* A message with these flags only, to ask a view for its value. */
+static uint16_t value_of(struct imap_mailbox *view, char *flags)
+{
+	struct imap_message *message = imap_message_new();
+	struct span list[16];
+	message->flags = list;
+	char *rest = NULL;
+	if (strcmp(flags, "r") == 0) {
+		flags = (char *)"\\Seen";
+		list[message->n_flags++] = span_of(flags);
+	} else if (strcmp(flags, "-") != 0) {
+		for (char *flag = strtok_r(flags, ",", &rest); flag;
+			flag = strtok_r(NULL, ",", &rest)) {
+			list[message->n_flags++] = span_of(flag);
+		}
+	}
+	int value = imap_mailbox_value(view, message);
+	imap_message_free(message);
+	return value;
+}
+
+static void restore_view(struct run_state *run, char *words)
+{
+	char *rest = NULL;
+	char *word = strtok_r(words, " ", &rest);
+	struct imap_mailbox *view = view_of(run, word);
+	while ((word = strtok_r(NULL, " ", &rest))) {
+		if (strncmp(word, "uidvalidity=", 12) == 0) {
+			view->cursor.uidvalidity = strtoul(word + 12, NULL, 10);
+		} else if (strncmp(word, "watermark=", 10) == 0) {
+			view->cursor.watermark = strtoul(word + 10, NULL, 10);
+		} else if (strncmp(word, "uidnext=", 8) == 0) {
+			view->uidnext = strtoul(word + 8, NULL, 10);
+		} else if (strncmp(word, "modseq=", 7) == 0) {
+			view->cursor.highestmodseq = strtoull(word + 7, NULL, 10);
+		} else if (strcmp(word, "flags") == 0) {
+			view->cursor.has_flags = true;
+		} else if (strcmp(word, "all") == 0) {
+			view->announce_all = true;
+		} else {
+			char *flags = strchr(word, '=');
+			struct runs set;
+			struct run part;
+			runs_init(&set);
+			*flags++ = '\0';
+			parse_set(word, &set);
+			uint16_t value = value_of(view, flags);
+			for (uint64_t n = 1; n <= UINT32_MAX && runs_next(&set, n, &part);
+				n = (uint64_t)part.last + 1) {
+				imap_mailbox_put(view, part.first, part.last, value);
+			}
+			runs_done(&set);
+		}
+	}
+}
+
+static void call_store(struct run_state *run, uint64_t id, struct imap_mailbox *view,
+	const struct runs *uids, char **words, size_t n)
+{
+	const char *add[8], *del[8];
+	size_t n_add = 0, n_del = 0;
+	for (size_t i = 0; i < n; i++) {
+		if (words[i][0] == '+') {
+			add[n_add++] = words[i] + 1;
+		} else {
+			del[n_del++] = words[i] + 1;
+		}
+	}
+	imap_client_store(run->client, id, view, uids, add, n_add, del, n_del, run->now);
+}
+
+static unsigned int items_of(const char *names)
+{
+	static const struct {
+		const char *name;
+		unsigned int items;
+	} known[] = {{"flags", IMAP_ITEM_FLAGS}, {"envelope", IMAP_ITEM_ENVELOPE},
+		{"date", IMAP_ITEM_INTERNALDATE}, {"size", IMAP_ITEM_SIZE},
+		{"structure", IMAP_ITEM_BODYSTRUCTURE}, {"text", IMAP_FETCH_TEXT},
+		{"preview", IMAP_FETCH_PREVIEW}, {"identity", IMAP_FETCH_IDENTITY}};
+	unsigned int items = 0;
+	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
+		if (strstr(names, known[i].name)) {
+			items |= known[i].items;
+		}
+	}
+	return items;
+}
+
+/* refresh ID BOX | fetch ID BOX UIDS ITEMS | raw ID BOX UID | store ID BOX UIDS +FLAG -FLAG...
+ * | move ID BOX UIDS TARGET | list ID PATTERN | cancel ID | watch BOX | drop BOX | logout | secured
+ * | compressed | credentials | probe */
+static void call_intent(struct run_state *run, char *text)
+{
+	char *words[16] = {0}, *rest = NULL;
+	size_t n = 0;
+	for (char *word = strtok_r(text, " ", &rest); word && n < 15;
+		word = strtok_r(NULL, " ", &rest)) {
+		words[n++] = word;
+	}
+	struct imap_client *client = run->client;
+	uint64_t id = n > 1 ? strtoull(words[1], NULL, 10) : 0;
+	struct runs uids;
+	runs_init(&uids);
+	if (n > 3) {
+		parse_set(words[3], &uids);
+	}
+	if (strcmp(words[0], "refresh") == 0) {
+		imap_client_refresh(client, id, view_of(run, words[2]), run->now);
+	} else if (strcmp(words[0], "fetch") == 0) {
+		imap_client_fetch(client, id, view_of(run, words[2]), &uids,
+			items_of(n > 4 ? words[4] : ""), run->now);
+	} else if (strcmp(words[0], "raw") == 0) {
+		imap_client_fetch_raw(
+			client, id, view_of(run, words[2]), strtoul(words[3], NULL, 10), run->now);
+	} else if (strcmp(words[0], "store") == 0) {
+		call_store(run, id, view_of(run, words[2]), &uids, words + 4, n - 4);
+	} else if (strcmp(words[0], "move") == 0) {
+		imap_client_move(client, id, view_of(run, words[2]), &uids, words[4], run->now);
+	} else if (strcmp(words[0], "list") == 0) {
+		imap_client_list(client, id, words[2], run->now);
+	} else if (strcmp(words[0], "cancel") == 0) {
+		imap_client_cancel(client, id, run->now);
+	} else if (strcmp(words[0], "watch") == 0) {
+		imap_client_watch(client, view_of(run, words[1]), run->now);
+	} else if (strcmp(words[0], "drop") == 0) {
+		imap_client_drop(client, view_of(run, words[1]), run->now);
+	} else if (strcmp(words[0], "logout") == 0) {
+		imap_client_logout(client, run->now);
+	} else if (strcmp(words[0], "secured") == 0) {
+		imap_client_secured(client, run->now);
+	} else if (strcmp(words[0], "compressed") == 0) {
+		imap_client_compressed(client, run->now);
+	} else if (strcmp(words[0], "credentials") == 0) {
+		give_credentials(run);
+	} else if (strcmp(words[0], "probe") == 0) {
+		imap_client_probe(client, run->now);
+	} else {
+		fail(run, "unknown intent %s", words[0]);
+	}
+	runs_done(&uids);
+	settle_client(run);
+}
+
+static void expect_said(struct run_state *run, const char *line)
+{
+	size_t len;
+	char *wanted = expand(line, &len);
+	struct span said = bytes_span(&run->said);
+	const uint8_t *end = said.len ? memmem(said.data, said.len, "\r\n", 2) : NULL;
+	if (!end) {
+		fail(run, "the client did not say \"%s\"%s%.*s", wanted, said.len ? ", but " : "",
+			(int)said.len, (const char *)said.data);
+	} else if ((size_t)(end - said.data) != len || memcmp(said.data, wanted, len) != 0) {
+		fail(run, "the client said \"%.*s\" instead of \"%s\"", (int)(end - said.data),
+			(const char *)said.data, wanted);
+	} else {
+		bytes_consume(&run->said, len + 2);
+	}
+	free(wanted);
+}
+
+static void expect_told(struct run_state *run, const char *line)
+{
+	flush_chunk(run);
+	if (run->told_next == run->n_told) {
+		fail(run, "the client did not tell \"%s\"", line);
+	} else if (strcmp(run->told[run->told_next], line) != 0) {
+		fail(run, "the client told \"%s\" instead of \"%s\"", run->told[run->told_next],
+			line);
+	} else {
+		run->told_next++;
+	}
+}
+
+static void pass_time(struct run_state *run, double seconds)
+{
+	uint64_t end = run->now + (uint64_t)(seconds * 1e6), slack;
+	for (int i = 0; i < 1000; i++) {
+		uint64_t deadline = imap_client_deadline(run->client, &slack);
+		if (deadline > end) {
+			run->now = end;
+			return;
+		}
+		run->now = deadline > run->now ? deadline : run->now;
+		imap_client_tick(run->client, run->now);
+		settle_client(run);
+	}
+	fail(run, "the client ticks without end");
+}
+
+/* Consecutive lines of the server are one receive. */
+static void say(struct run_state *run)
+{
+	struct bytes data;
+	bytes_init(&data);
+	while (run->line < run->script->n_lines && run->script->lines[run->line][0] == 'S') {
+		const char *line = run->script->lines[run->line];
+		unsigned long n_times = 1;
+		char kind = line[1];
+		line += line[2] == ' ' ? 3 : 2;
+		if (kind == '*') {
+			char *end;
+			n_times = strtoul(line, &end, 10);
+			line = end + 1;
+		}
+		size_t len;
+		char *text = expand(line, &len);
+		for (unsigned long i = 0; i < n_times; i++) {
+			bytes_put(&data, text, len);
+			bytes_put_str(&data, kind == '+' ? "" : "\r\n");
+		}
+		free(text);
+		run->line++;
+	}
+	struct span span = bytes_span(&data);
+	run->line--;
+	feed(run, span.data, span.len);
+	bytes_done(&data);
+}
+
+static void run_line(struct run_state *run, const char *line)
+{
+	char *copy = strdup(line);
+	if (line[0] == '\0' || line[0] == '#' || strncmp(line, "option ", 7) == 0 ||
+		strncmp(line, "known ", 6) == 0 || strncmp(line, "watch ", 6) == 0) {
+		/* Read before the beginning. */
+	} else if (line[0] == 'S') {
+		say(run);
+	} else if (strncmp(line, "C: ", 3) == 0) {
+		expect_said(run, line + 3);
+	} else if (strcmp(line, "C:") == 0) {
+		expect_said(run, "");
+	} else if (strncmp(line, "E: ", 3) == 0) {
+		expect_told(run, line + 3);
+	} else if (strncmp(line, "? ", 2) == 0) {
+		const char *state = imap_state_name(imap_client_state(run->client));
+		if (strcmp(state, line + 2) != 0) {
+			fail(run, "the state is \"%s\"", state);
+		}
+	} else if (strncmp(line, "T: ", 3) == 0) {
+		pass_time(run, strtod(line + 3, NULL));
+	} else if (strncmp(line, "> ", 2) == 0) {
+		call_intent(run, copy + 2);
+	} else if (line[0] == 'X') {
+		struct failure failure;
+		failure_set(&failure, FAILURE_OFFLINE, "%s", line + 2);
+		imap_client_disconnected(run->client, &failure, run->now);
+		settle_client(run);
+	} else {
+		fail(run, "what is \"%s\"?", line);
+	}
+	free(copy);
+}
+
+static void read_preamble(struct run_state *run, char **options)
+{
+	size_t n_options = 0;
+	for (run->line = 0; run->line < run->script->n_lines; run->line++) {
+		const char *line = run->script->lines[run->line];
+		if (strncmp(line, "option ", 7) == 0) {
+			char *copy = options[n_options++] = strdup(line + 7), *rest = NULL;
+			for (char *word = strtok_r(copy, " ", &rest); word;
+				word = strtok_r(NULL, " ", &rest)) {
+				set_option(run, word);
+			}
+		} else if (strncmp(line, "known ", 6) == 0) {
+			char *copy = strdup(line + 6);
+			restore_view(run, copy);
+			free(copy);
+		} else if (strncmp(line, "watch ", 6) == 0) {
+			run->watch = view_of(run, line + 6);
+		}
+	}
+}
+
+static void check_end(struct run_state *run)
+{
+	flush_chunk(run);
+	if (run->mode == MODE_ENDED) {
+		/* Whatever was going on: the last word is CLOSED, and nothing untold stays in a
+		 * view. */
+		if (run->is_over &&
+			(run->n_told == 0 ||
+				strncmp(run->told[run->n_told - 1], "closed", 6) != 0)) {
+			fail(run, "the stream ended at octet %zu and the client did not tell",
+				run->cut);
+		}
+		return;
+	}
+	struct span said = bytes_span(&run->said);
+	run->line = run->script->n_lines;
+	if (said.len > 0) {
+		fail(run, "the client also said \"%.*s\"", (int)said.len, (const char *)said.data);
+	}
+	if (run->told_next < run->n_told) {
+		fail(run, "the client also told \"%s\"", run->told[run->told_next]);
+	}
+}
+
+/* The number of octets that the server said, or 0 with the problem on standard output. */
+static size_t run_script(const struct script *script, enum mode mode, size_t cut)
+{
+	static struct run_state run;
+	char *options[16] = {0};
+	memset(&run, 0, sizeof(run));
+	run.script = script;
+	run.mode = mode;
+	run.cut = cut;
+	run.now = 1000 * USEC_PER_SEC;
+	run.options = (struct imap_client_options){.transport = IMAP_TRANSPORT_TLS,
+		.secret_kind = IMAP_SECRET_PASSWORD,
+		.idle_timeout_usec = 9 * USEC_PER_MINUTE,
+		.poll_interval_usec = 5 * USEC_PER_MINUTE};
+	bytes_init(&run.said);
+	bytes_init(&run.chunk);
+	read_preamble(&run, options);
+	run.client = imap_client_new(&run.options, run.now);
+	if (!run.client) {
+		abort();
+	}
+	for (run.line = 0; run.line < script->n_lines && !*run.problem && !run.is_over;
+		run.line++) {
+		run_line(&run, script->lines[run.line]);
+	}
+	if (!*run.problem) {
+		check_end(&run);
+	}
+	imap_client_free(run.client);
+	for (size_t i = 0; i < run.n_views; i++) {
+		imap_mailbox_free(run.views[i]);
+	}
+	for (size_t i = 0; i < run.n_told; i++) {
+		free(run.told[i]);
+	}
+	for (size_t i = 0; i < 16; i++) {
+		free(options[i]);
+	}
+	bytes_done(&run.said);
+	bytes_done(&run.chunk);
+	if (*run.problem) {
+		static const char *const names[] = {"whole", "octet by octet", "split", "ended"};
+		printf("# %s (%s at %zu)\n", run.problem, names[mode], cut);
+		return 0;
+	}
+	return run.n_fed ? run.n_fed : 1;
+}
+
+static void read_script(const char *path, struct script *script)
+{
+	FILE *file = fopen(path, "r");
+	char *line = NULL;
+	size_t size = 0;
+	ssize_t len;
+	*script = (struct script){.path = strdup(path)};
+	if (!file) {
+		perror(path);
+		exit(1);
+	}
+	while ((len = getline(&line, &size, file)) >= 0) {
+		while (len > 0 && line[len - 1] == '\n') {
+			line[--len] = '\0';
+		}
+		script->lines = reallocarray(script->lines, script->n_lines + 1, sizeof(char *));
+		script->lines[script->n_lines++] = strdup(line);
+	}
+	free(line);
+	fclose(file);
+}
+
+static unsigned int n_tests;
+
+static bool report(bool is_ok, const char *path, const char *what)
+{
+	const char *name = strrchr(path, '/');
+	printf("%s %u - %s, %s\n", is_ok ? "ok" : "not ok", ++n_tests, name ? name + 1 : path,
+		what);
+	fflush(stdout);
+	return is_ok;
+}
+
+static bool test_script(const char *path)
+{
+	struct script script;
+	read_script(path, &script);
+	size_t n_octets = run_script(&script, MODE_WHOLE, 0);
+	bool is_ok = report(n_octets > 0, path, "whole");
+	if (is_ok) {
+		/* A long conversation is cut at some 4,000 places, evenly. */
+		size_t step = n_octets / 4000 + 1;
+		bool is_fine = run_script(&script, MODE_OCTETS, 0) > 0;
+		is_ok = report(is_fine, path, "octet by octet") && is_ok;
+		is_fine = true;
+		for (size_t cut = 1; cut < n_octets && is_fine; cut += step) {
+			is_fine = run_script(&script, MODE_SPLIT, cut) > 0;
+		}
+		is_ok = report(is_fine, path, "cut at every position") && is_ok;
+		is_fine = true;
+		for (size_t cut = 0; cut < n_octets && is_fine; cut += step) {
+			is_fine = run_script(&script, MODE_ENDED, cut) > 0;
+		}
+		is_ok = report(is_fine, path, "ended at every position") && is_ok;
+	}
+	for (size_t i = 0; i < script.n_lines; i++) {
+		free(script.lines[i]);
+	}
+	free(script.lines);
+	free(script.path);
+	return is_ok;
+}
+
+static int is_script(const struct dirent *entry)
+{
+	const char *dot = strrchr(entry->d_name, '.');
+	return dot && strcmp(dot, ".txt") == 0;
+}
+
+int main(int argc, char **argv)
+{
+	bool is_ok = true;
+	if (argc < 2) {
+		fprintf(stderr, "usage: %s FOLDER | FILE...\n", argv[0]);
+		return 2;
+	}
+	for (int i = 1; i < argc; i++) {
+		struct dirent **entries = NULL;
+		int n = scandir(argv[i], &entries, is_script, alphasort);
+		if (n < 0) {
+			is_ok = test_script(argv[i]) && is_ok;
+		}
+		for (int k = 0; k < n; k++) {
+			char *path = NULL;
+			if (asprintf(&path, "%s/%s", argv[i], entries[k]->d_name) < 0) {
+				abort();
+			}
+			is_ok = test_script(path) && is_ok;
+			free(path);
+			free(entries[k]);
+		}
+		free(entries);
+	}
+	printf("1..%u\n", n_tests);
+	return is_ok && n_tests > 0 ? 0 : 1;
+}
