@@ -31,20 +31,23 @@ enum stream_state {
 /* What TLS trusts. Strings are borrowed for the time of stream_new() and copied. */
 struct stream_trust {
 	const char *ca_file;     /* PEM to trust instead of the system's; NULL */
-	const char *fingerprint; /* "sha256:HEX" of the server's certificate: trust exactly that one,
-	                          * whatever its chain, name and dates; NULL */
+	const char *fingerprint; /* "sha256:HEX" of the server's certificate: trust exactly that
+				  * one, whatever its chain, name and dates; NULL */
 	const char *client_certificate; /* PEM file or PKCS#11 URL; NULL */
 	const char *client_key;         /* the same; NULL: in client_certificate's file */
 };
 
 struct stream_target {
-	const char *host; /* a name or an address literal, as configured: the name that is verified */
+	const char
+		*host; /* a name or an address literal, as configured: the name that is verified */
 	uint16_t port;
 	const char *proxy_command; /* NULL: dial */
 	bool tls;                  /* from the start */
-	bool loopback_only;        /* plain: refuse any address but 127.0.0.0/8 and ::1 (FAILURE_INSECURE) */
+	bool loopback_only; /* plain: refuse any address but 127.0.0.0/8 and ::1 (FAILURE_INSECURE)
+			     */
 	struct stream_trust trust;
-	uint64_t deadline_usec;    /* for connecting and the handshake together, from stream_new(): 30 s */
+	uint64_t deadline_usec; /* for connecting and the handshake together, from stream_new(): 30
+				   s */
 };
 
 struct stream;
@@ -60,8 +63,8 @@ struct stream *stream_free(struct stream *stream);
 enum stream_state stream_state(const struct stream *stream);
 const char *stream_state_name(enum stream_state state);
 
-/* Why it is closed: FAILURE_OFFLINE (name not found, refused, unreachable, reset, end of stream: the
- * text says which), FAILURE_TIMEOUT, FAILURE_CERTIFICATE_INVALID, FAILURE_PROTOCOL_ERROR (TLS),
+/* Why it is closed: FAILURE_OFFLINE (name not found, refused, unreachable, reset, end of stream:
+ * the text says which), FAILURE_TIMEOUT, FAILURE_CERTIFICATE_INVALID, FAILURE_PROTOCOL_ERROR (TLS),
  * FAILURE_INSECURE, FAILURE_CONFIG_INVALID (a file that cannot be read). kind FAILURE_NONE before,
  * and after stream_close() completed. */
 const struct failure *stream_failure(const struct stream *stream);

@@ -63,7 +63,7 @@ static inline const char *peer_path(const char *name, char path[static 512])
 static inline bool peer_start_tls(struct peer *peer)
 {
 	struct server *server = peer->server;
-	gnutls_init(&peer->session, GNUTLS_SERVER);
+	gnutls_init(&peer->session, GNUTLS_SERVER | GNUTLS_NO_SIGNAL);
 	gnutls_priority_set_direct(
 		peer->session, server->priorities ? server->priorities : "NORMAL", NULL);
 	gnutls_credentials_set(peer->session, GNUTLS_CRD_CERTIFICATE, server->credentials);

@@ -2,20 +2,16 @@
  * what is refused, in which words.
  */
 #include <dlfcn.h>
-#include <ftw.h>
 #include <netdb.h>
 #include <semaphore.h>
 
 #include "net/stream.h"
 #include "net/ticket.h"
-#include "peer.h"
-#include "turning.h"
+#include "streaming.h"
 
 #define TLS_1_2 "NORMAL:-VERS-ALL:+VERS-TLS1.2"
 #define TLS_1_3 "NORMAL:-VERS-ALL:+VERS-TLS1.3"
 
-static char folder[256];
-static char ca_file[512];
 static char fingerprint[128];
 
 /* Where a server waits until the test has looked. */
@@ -29,104 +25,6 @@ int getaddrinfo(const char *name, const char *service, const struct addrinfo *hi
 	*(void **)&ask = dlsym(RTLD_NEXT, "getaddrinfo");
 	bool is_ours = !(hints->ai_flags & AI_NUMERICHOST) && strstr(name, "example.org");
 	return ask(is_ours ? "127.0.0.1" : name, service, hints, ret_result);
-}
-
-struct fixture {
-	struct turning turning;
-	struct server server;
-	struct stream *stream;
-	struct stream_target target;
-};
-
-static void fixture_init(struct fixture *fixture)
-{
-	*fixture = (struct fixture){
-		.server = {.chain = "chain.pem",
-			.key = "srv.key",
-			.tls_at_once = true,
-			.serve = peer_echo},
-		.target = {.host = "localhost",
-			.tls = true,
-			.deadline_usec = 20 * USEC_PER_SEC,
-			.trust = {.ca_file = ca_file}},
-	};
-	turning_init(&fixture->turning);
-}
-
-static void dial(struct fixture *fixture)
-{
-	fixture->target.port = fixture->server.port;
-	assert_int_equal(stream_new(fixture->turning.turn, &fixture->turning.owner,
-				 &fixture->target, &fixture->stream),
-		0);
-}
-
-static void await_settled(struct fixture *fixture)
-{
-	while (stream_state(fixture->stream) == STREAM_CONNECTING ||
-		stream_state(fixture->stream) == STREAM_HANDSHAKING) {
-		turning_await(&fixture->turning);
-	}
-}
-
-static void connect_and_await(struct fixture *fixture)
-{
-	server_start(&fixture->server);
-	dial(fixture);
-	await_settled(fixture);
-}
-
-static void fixture_done(struct fixture *fixture)
-{
-	fixture->stream = stream_free(fixture->stream);
-	server_stop(&fixture->server);
-	turning_done(&fixture->turning);
-}
-
-/* Reads as an owner does: again only when woken. False at the end. */
-static bool read_exactly(struct fixture *fixture, char *text, size_t len, size_t step)
-{
-	size_t n_read = 0;
-	while (n_read < len) {
-		fixture->turning.is_woken = false;
-		size_t size = len - n_read < step ? len - n_read : step;
-		ssize_t n = stream_read(fixture->stream, text + n_read, size);
-		if (n < 0) {
-			return false;
-		}
-		n_read += (size_t)n;
-		if (n == 0) {
-			turning_await(&fixture->turning);
-		}
-	}
-	return true;
-}
-
-static void assert_echoes(struct fixture *fixture, const char *line)
-{
-	char answer[64] = "";
-	assert_int_equal(stream_write(fixture->stream, span_of(line)), strlen(line));
-	assert_true(read_exactly(fixture, answer, strlen(line), 1));
-	assert_string_equal(answer, line);
-}
-
-static void assert_open(struct fixture *fixture)
-{
-	assert_string_equal(stream_failure(fixture->stream)->text, "");
-	assert_int_equal(stream_state(fixture->stream), STREAM_OPEN);
-	assert_true(stream_is_secure(fixture->stream));
-}
-
-static void assert_closed(struct fixture *fixture, enum failure_kind kind, const char *words)
-{
-	const struct failure *failure = stream_failure(fixture->stream);
-	assert_int_equal(stream_state(fixture->stream), STREAM_CLOSED);
-	assert_string_equal(failure_name(failure->kind), failure_name(kind));
-	if (!strstr(failure->text, words)) {
-		fail_msg("\"%s\" is not in \"%s\"", words, failure->text);
-	}
-	assert_false(stream_is_secure(fixture->stream));
-	assert_int_equal(stream_write(fixture->stream, span_of("x")), -ENOTCONN);
 }
 
 static void note_bindings(struct peer *peer)
@@ -154,44 +52,44 @@ static void note_bindings(struct peer *peer)
 static void test_trusts_ca_file(void **state)
 {
 	(void)state;
-	struct fixture fixture;
-	fixture_init(&fixture);
-	connect_and_await(&fixture);
-	assert_open(&fixture);
-	assert_string_equal(stream_tls_version(fixture.stream), "TLS1.3");
-	assert_false(stream_is_resumed(fixture.stream));
-	assert_true(stream_is_loopback(fixture.stream));
-	assert_non_null(strstr(stream_peer(fixture.stream), "127.0.0.1:"));
-	assert_echoes(&fixture, "hello\r\n");
-	assert_int_equal(stream_start_tls(fixture.stream), -EBUSY);
-	fixture_done(&fixture);
+	struct streaming streaming;
+	streaming_init(&streaming);
+	connect_and_await(&streaming);
+	assert_open(&streaming);
+	assert_string_equal(stream_tls_version(streaming.stream), "TLS1.3");
+	assert_false(stream_is_resumed(streaming.stream));
+	assert_true(stream_is_loopback(streaming.stream));
+	assert_non_null(strstr(stream_peer(streaming.stream), "127.0.0.1:"));
+	assert_echoes(&streaming, "hello\r\n");
+	assert_int_equal(stream_start_tls(streaming.stream), -EBUSY);
+	streaming_done(&streaming);
 }
 
 static void test_binds_channel(void **state)
 {
 	(void)state;
 	for (int is_1_3 = 0; is_1_3 < 2; is_1_3++) {
-		struct fixture fixture;
-		fixture_init(&fixture);
-		fixture.server.priorities = is_1_3 ? TLS_1_3 : TLS_1_2;
-		fixture.server.serve = note_bindings;
-		connect_and_await(&fixture);
-		assert_open(&fixture);
+		struct streaming streaming;
+		streaming_init(&streaming);
+		streaming.server.priorities = is_1_3 ? TLS_1_3 : TLS_1_2;
+		streaming.server.serve = note_bindings;
+		connect_and_await(&streaming);
+		assert_open(&streaming);
 		assert_string_equal(
-			stream_tls_version(fixture.stream), is_1_3 ? "TLS1.3" : "TLS1.2");
-		struct span unique = stream_tls_unique(fixture.stream);
-		struct span exporter = stream_tls_exporter(fixture.stream);
+			stream_tls_version(streaming.stream), is_1_3 ? "TLS1.3" : "TLS1.2");
+		struct span unique = stream_tls_unique(streaming.stream);
+		struct span exporter = stream_tls_exporter(streaming.stream);
 		uint8_t copy[64];
 		struct span span = is_1_3 ? exporter : unique;
 		memcpy(copy, span.data, span.len);
 		assert_int_equal(exporter.len, 32);
 		assert_int_equal(unique.len, is_1_3 ? 0 : 12);
-		fixture.stream = stream_free(fixture.stream);
-		server_stop(&fixture.server);
-		assert_int_equal(fixture.server.binding_len, span.len);
-		assert_memory_equal(fixture.server.binding, copy, span.len);
-		assert_string_equal(fixture.server.text, "localhost");
-		turning_done(&fixture.turning);
+		streaming.stream = stream_free(streaming.stream);
+		server_stop(&streaming.server);
+		assert_int_equal(streaming.server.binding_len, span.len);
+		assert_memory_equal(streaming.server.binding, copy, span.len);
+		assert_string_equal(streaming.server.text, "localhost");
+		turning_done(&streaming.turning);
 	}
 }
 
@@ -211,23 +109,23 @@ static void test_names_and_literals(void **state)
 		{"0:0:0:0:0:0:0:1", AF_INET6, "-"},
 	};
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		uint16_t port;
+		uint16_t port = 0;
 		int probe = server_listen(cases[i].family, 1, &port);
 		if (probe < 0) {
 			continue;
 		}
 		close(probe);
-		struct fixture fixture;
-		fixture_init(&fixture);
-		fixture.server.family = cases[i].family;
-		fixture.server.serve = note_bindings;
-		fixture.target.host = cases[i].host;
-		connect_and_await(&fixture);
-		assert_open(&fixture);
-		fixture.stream = stream_free(fixture.stream);
-		server_stop(&fixture.server);
-		assert_string_equal(fixture.server.text, cases[i].server_name);
-		turning_done(&fixture.turning);
+		struct streaming streaming;
+		streaming_init(&streaming);
+		streaming.server.family = cases[i].family;
+		streaming.server.serve = note_bindings;
+		streaming.target.host = cases[i].host;
+		connect_and_await(&streaming);
+		assert_open(&streaming);
+		streaming.stream = stream_free(streaming.stream);
+		server_stop(&streaming.server);
+		assert_string_equal(streaming.server.text, cases[i].server_name);
+		turning_done(&streaming.turning);
 	}
 }
 
@@ -255,13 +153,14 @@ static const struct bad bads[] = {
 	{"expired-intermediate", "localhost", "an issuer's expired on 2024-01-01 00:00 UTC"},
 };
 
-static void use_bad(struct fixture *fixture, const struct bad *bad, char chain[64], char key[64])
+static void use_bad(
+	struct streaming *streaming, const struct bad *bad, char chain[64], char key[64])
 {
 	snprintf(chain, 64, "bad/%s.pem", bad->name);
 	snprintf(key, 64, "bad/%s.key", bad->name);
-	fixture->server.chain = chain;
-	fixture->server.key = key;
-	fixture->target.host = bad->host;
+	streaming->server.chain = chain;
+	streaming->server.key = key;
+	streaming->target.host = bad->host;
 }
 
 static void test_bad_certificates_are_refused(void **state)
@@ -270,15 +169,15 @@ static void test_bad_certificates_are_refused(void **state)
 	for (size_t i = 0; i < 2 * sizeof(bads) / sizeof(bads[0]); i++) {
 		char chain[64];
 		char key[64];
-		struct fixture fixture;
-		fixture_init(&fixture);
-		use_bad(&fixture, &bads[i / 2], chain, key);
-		fixture.server.priorities = i % 2 ? TLS_1_3 : TLS_1_2;
-		connect_and_await(&fixture);
-		assert_closed(&fixture, FAILURE_CERTIFICATE_INVALID, bads[i / 2].words);
-		assert_non_null(strstr(stream_failure(fixture.stream)->text, "; sha256:"));
-		fixture_done(&fixture);
-		assert_string_equal(fixture.server.text, "");
+		struct streaming streaming;
+		streaming_init(&streaming);
+		use_bad(&streaming, &bads[i / 2], chain, key);
+		streaming.server.priorities = i % 2 ? TLS_1_3 : TLS_1_2;
+		connect_and_await(&streaming);
+		assert_closed(&streaming, FAILURE_CERTIFICATE_INVALID, bads[i / 2].words);
+		assert_non_null(strstr(stream_failure(streaming.stream)->text, "; sha256:"));
+		streaming_done(&streaming);
+		assert_string_equal(streaming.server.text, "");
 	}
 }
 
@@ -304,44 +203,44 @@ static void test_fingerprint_replaces_all_checks(void **state)
 		char chain[64];
 		char key[64];
 		char pinned[128];
-		struct fixture fixture;
-		fixture_init(&fixture);
-		use_bad(&fixture, &bads[i], chain, key);
+		struct streaming streaming;
+		streaming_init(&streaming);
+		use_bad(&streaming, &bads[i], chain, key);
 		fingerprint_of(chain, pinned);
-		fixture.target.trust = (struct stream_trust){.fingerprint = pinned};
-		connect_and_await(&fixture);
-		assert_open(&fixture);
-		assert_echoes(&fixture, "pinned\r\n");
-		fixture_done(&fixture);
+		streaming.target.trust = (struct stream_trust){.fingerprint = pinned};
+		connect_and_await(&streaming);
+		assert_open(&streaming);
+		assert_echoes(&streaming, "pinned\r\n");
+		streaming_done(&streaming);
 	}
 }
 
 static void test_other_fingerprint_is_refused(void **state)
 {
 	(void)state;
-	struct fixture fixture;
-	fixture_init(&fixture);
+	struct streaming streaming;
+	streaming_init(&streaming);
 	char pinned[128];
 	fingerprint_of("bad/expired.pem", pinned);
 	/* Although the authority is trusted. */
-	fixture.target.trust.fingerprint = pinned;
-	connect_and_await(&fixture);
+	streaming.target.trust.fingerprint = pinned;
+	connect_and_await(&streaming);
 	assert_closed(
-		&fixture, FAILURE_CERTIFICATE_INVALID, "fingerprint is not the configured one");
-	assert_non_null(strstr(stream_failure(fixture.stream)->text, fingerprint));
-	fixture_done(&fixture);
+		&streaming, FAILURE_CERTIFICATE_INVALID, "fingerprint is not the configured one");
+	assert_non_null(strstr(stream_failure(streaming.stream)->text, fingerprint));
+	streaming_done(&streaming);
 }
 
 static void test_system_does_not_trust_us(void **state)
 {
 	(void)state;
-	struct fixture fixture;
-	fixture_init(&fixture);
-	fixture.target.trust = (struct stream_trust){0};
-	connect_and_await(&fixture);
+	struct streaming streaming;
+	streaming_init(&streaming);
+	streaming.target.trust = (struct stream_trust){0};
+	connect_and_await(&streaming);
 	assert_closed(
-		&fixture, FAILURE_CERTIFICATE_INVALID, "its issuer is unknown or not trusted");
-	fixture_done(&fixture);
+		&streaming, FAILURE_CERTIFICATE_INVALID, "its issuer is unknown or not trusted");
+	streaming_done(&streaming);
 }
 
 static void note_client(struct peer *peer)
@@ -358,31 +257,31 @@ static void test_client_certificate(void **state)
 	char certificate[512];
 	char key[512];
 	for (int is_1_3 = 0; is_1_3 < 2; is_1_3++) {
-		struct fixture fixture;
-		fixture_init(&fixture);
-		fixture.server.client_ca = "ca.pem";
-		fixture.server.priorities = is_1_3 ? TLS_1_3 : TLS_1_2;
-		fixture.server.serve = note_client;
-		fixture.target.trust.client_certificate = peer_path("client.pem", certificate);
-		fixture.target.trust.client_key = peer_path("client.key", key);
-		connect_and_await(&fixture);
-		assert_open(&fixture);
-		assert_echoes(&fixture, "known\r\n");
-		fixture_done(&fixture);
-		assert_true(fixture.server.n_octets > 0);
+		struct streaming streaming;
+		streaming_init(&streaming);
+		streaming.server.client_ca = "ca.pem";
+		streaming.server.priorities = is_1_3 ? TLS_1_3 : TLS_1_2;
+		streaming.server.serve = note_client;
+		streaming.target.trust.client_certificate = peer_path("client.pem", certificate);
+		streaming.target.trust.client_key = peer_path("client.key", key);
+		connect_and_await(&streaming);
+		assert_open(&streaming);
+		assert_echoes(&streaming, "known\r\n");
+		streaming_done(&streaming);
+		assert_true(streaming.server.n_octets > 0);
 	}
 }
 
 static void test_server_asks_for_certificate(void **state)
 {
 	(void)state;
-	struct fixture fixture;
-	fixture_init(&fixture);
-	fixture.server.client_ca = "ca.pem";
-	fixture.server.priorities = TLS_1_2;
-	connect_and_await(&fixture);
-	assert_int_equal(stream_state(fixture.stream), STREAM_CLOSED);
-	fixture_done(&fixture);
+	struct streaming streaming;
+	streaming_init(&streaming);
+	streaming.server.client_ca = "ca.pem";
+	streaming.server.priorities = TLS_1_2;
+	connect_and_await(&streaming);
+	assert_int_equal(stream_state(streaming.stream), STREAM_CLOSED);
+	streaming_done(&streaming);
 }
 
 static void test_files_that_cannot_be_used(void **state)
@@ -411,12 +310,12 @@ static void test_files_that_cannot_be_used(void **state)
 			"client-key "},
 	};
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		struct fixture fixture;
-		fixture_init(&fixture);
-		fixture.target.trust = cases[i].trust;
-		connect_and_await(&fixture);
-		assert_closed(&fixture, FAILURE_CONFIG_INVALID, cases[i].words);
-		fixture_done(&fixture);
+		struct streaming streaming;
+		streaming_init(&streaming);
+		streaming.target.trust = cases[i].trust;
+		connect_and_await(&streaming);
+		assert_closed(&streaming, FAILURE_CONFIG_INVALID, cases[i].words);
+		streaming_done(&streaming);
 	}
 }
 
@@ -434,86 +333,86 @@ static void serve_starttls(struct peer *peer)
 static void test_starttls(void **state)
 {
 	(void)state;
-	struct fixture fixture;
+	struct streaming streaming;
 	char text[64] = "";
-	fixture_init(&fixture);
-	fixture.server.tls_at_once = false;
-	fixture.server.serve = serve_starttls;
-	fixture.target.tls = false;
-	server_start(&fixture.server);
-	dial(&fixture);
-	assert_int_equal(stream_start_tls(fixture.stream), -EBUSY);
-	await_settled(&fixture);
-	assert_int_equal(stream_state(fixture.stream), STREAM_OPEN);
-	assert_false(stream_is_secure(fixture.stream));
-	assert_string_equal(stream_tls_version(fixture.stream), "");
-	assert_true(read_exactly(&fixture, text, strlen("* OK hello\r\n"), 64));
-	assert_int_equal(stream_write(fixture.stream, span_of("1 STARTTLS\r\n")), 12);
-	assert_true(read_exactly(&fixture, text, strlen("1 OK begin\r\n"), 64));
-	assert_int_equal(stream_start_tls(fixture.stream), 0);
-	assert_int_equal(stream_state(fixture.stream), STREAM_HANDSHAKING);
-	assert_int_equal(stream_start_tls(fixture.stream), -EBUSY);
-	assert_int_equal(stream_write(fixture.stream, span_of("too early")), 0);
+	streaming_init(&streaming);
+	streaming.server.tls_at_once = false;
+	streaming.server.serve = serve_starttls;
+	streaming.target.tls = false;
+	server_start(&streaming.server);
+	dial(&streaming);
+	assert_int_equal(stream_start_tls(streaming.stream), -EBUSY);
+	await_settled(&streaming);
+	assert_int_equal(stream_state(streaming.stream), STREAM_OPEN);
+	assert_false(stream_is_secure(streaming.stream));
+	assert_string_equal(stream_tls_version(streaming.stream), "");
+	assert_true(read_exactly(&streaming, text, strlen("* OK hello\r\n"), 64));
+	assert_int_equal(stream_write(streaming.stream, span_of("1 STARTTLS\r\n")), 12);
+	assert_true(read_exactly(&streaming, text, strlen("1 OK begin\r\n"), 64));
+	assert_int_equal(stream_start_tls(streaming.stream), 0);
+	assert_int_equal(stream_state(streaming.stream), STREAM_HANDSHAKING);
+	assert_int_equal(stream_start_tls(streaming.stream), -EBUSY);
+	assert_int_equal(stream_write(streaming.stream, span_of("too early")), 0);
 	sem_post(&gate);
-	await_settled(&fixture);
-	assert_open(&fixture);
-	assert_echoes(&fixture, "secret\r\n");
-	fixture_done(&fixture);
+	await_settled(&streaming);
+	assert_open(&streaming);
+	assert_echoes(&streaming, "secret\r\n");
+	streaming_done(&streaming);
 }
 
 static void test_starttls_with_bad_certificate(void **state)
 {
 	(void)state;
-	struct fixture fixture;
+	struct streaming streaming;
 	char text[64] = "";
-	fixture_init(&fixture);
-	fixture.server.chain = "bad/expired.pem";
-	fixture.server.key = "bad/expired.key";
-	fixture.server.tls_at_once = false;
-	fixture.server.serve = serve_starttls;
-	fixture.target.tls = false;
-	connect_and_await(&fixture);
-	assert_true(read_exactly(&fixture, text, strlen("* OK hello\r\n"), 64));
-	assert_int_equal(stream_write(fixture.stream, span_of("1 STARTTLS\r\n")), 12);
-	assert_true(read_exactly(&fixture, text, strlen("1 OK begin\r\n"), 64));
-	assert_int_equal(stream_start_tls(fixture.stream), 0);
+	streaming_init(&streaming);
+	streaming.server.chain = "bad/expired.pem";
+	streaming.server.key = "bad/expired.key";
+	streaming.server.tls_at_once = false;
+	streaming.server.serve = serve_starttls;
+	streaming.target.tls = false;
+	connect_and_await(&streaming);
+	assert_true(read_exactly(&streaming, text, strlen("* OK hello\r\n"), 64));
+	assert_int_equal(stream_write(streaming.stream, span_of("1 STARTTLS\r\n")), 12);
+	assert_true(read_exactly(&streaming, text, strlen("1 OK begin\r\n"), 64));
+	assert_int_equal(stream_start_tls(streaming.stream), 0);
 	sem_post(&gate);
-	await_settled(&fixture);
-	assert_closed(&fixture, FAILURE_CERTIFICATE_INVALID, "it expired on 2024-01-01");
-	fixture_done(&fixture);
+	await_settled(&streaming);
+	assert_closed(&streaming, FAILURE_CERTIFICATE_INVALID, "it expired on 2024-01-01");
+	streaming_done(&streaming);
 }
 
 static void test_sessions_are_resumed(void **state)
 {
 	(void)state;
 	for (int i = 0; i < 4; i++) {
-		struct fixture fixture;
-		fixture_init(&fixture);
-		fixture.server.priorities = i % 2 ? TLS_1_3 : TLS_1_2;
+		struct streaming streaming;
+		streaming_init(&streaming);
+		streaming.server.priorities = i % 2 ? TLS_1_3 : TLS_1_2;
 		if (i >= 2) {
-			fixture.target.trust = (struct stream_trust){.fingerprint = fingerprint};
+			streaming.target.trust = (struct stream_trust){.fingerprint = fingerprint};
 		}
-		connect_and_await(&fixture);
-		assert_open(&fixture);
-		assert_false(stream_is_resumed(fixture.stream));
-		assert_echoes(&fixture, "first\r\n");
+		connect_and_await(&streaming);
+		assert_open(&streaming);
+		assert_false(stream_is_resumed(streaming.stream));
+		assert_echoes(&streaming, "first\r\n");
 		for (int again = 0; again < 3; again++) {
-			stream_free(fixture.stream);
-			dial(&fixture);
-			await_settled(&fixture);
-			assert_open(&fixture);
-			assert_true(stream_is_resumed(fixture.stream));
-			assert_echoes(&fixture, "again\r\n");
+			stream_free(streaming.stream);
+			dial(&streaming);
+			await_settled(&streaming);
+			assert_open(&streaming);
+			assert_true(stream_is_resumed(streaming.stream));
+			assert_echoes(&streaming, "again\r\n");
 		}
 		/* Other trust is another session. */
-		fixture.stream = stream_free(fixture.stream);
-		fixture.target.trust.fingerprint = i >= 2 ? NULL : fingerprint;
-		fixture.target.trust.ca_file = i >= 2 ? ca_file : NULL;
-		dial(&fixture);
-		await_settled(&fixture);
-		assert_open(&fixture);
-		assert_false(stream_is_resumed(fixture.stream));
-		fixture_done(&fixture);
+		streaming.stream = stream_free(streaming.stream);
+		streaming.target.trust.fingerprint = i >= 2 ? NULL : fingerprint;
+		streaming.target.trust.ca_file = i >= 2 ? ca_file : NULL;
+		dial(&streaming);
+		await_settled(&streaming);
+		assert_open(&streaming);
+		assert_false(stream_is_resumed(streaming.stream));
+		streaming_done(&streaming);
 	}
 }
 
@@ -536,20 +435,20 @@ static void test_resumed_certificate_is_checked(void **state)
 	(void)state;
 	for (int is_1_3 = 0; is_1_3 < 2; is_1_3++) {
 		char changing[512];
-		struct fixture fixture;
-		fixture_init(&fixture);
+		struct streaming streaming;
+		streaming_init(&streaming);
 		copy_file("ca.pem", "changing.pem");
-		fixture.target.trust.ca_file = peer_path("changing.pem", changing);
-		fixture.server.priorities = is_1_3 ? TLS_1_3 : TLS_1_2;
-		connect_and_await(&fixture);
-		assert_open(&fixture);
-		assert_echoes(&fixture, "first\r\n");
-		stream_free(fixture.stream);
+		streaming.target.trust.ca_file = peer_path("changing.pem", changing);
+		streaming.server.priorities = is_1_3 ? TLS_1_3 : TLS_1_2;
+		connect_and_await(&streaming);
+		assert_open(&streaming);
+		assert_echoes(&streaming, "first\r\n");
+		stream_free(streaming.stream);
 		copy_file("bad/self-signed.pem", "changing.pem");
-		dial(&fixture);
-		await_settled(&fixture);
-		assert_closed(&fixture, FAILURE_CERTIFICATE_INVALID, "its issuer is unknown");
-		fixture_done(&fixture);
+		dial(&streaming);
+		await_settled(&streaming);
+		assert_closed(&streaming, FAILURE_CERTIFICATE_INVALID, "its issuer is unknown");
+		streaming_done(&streaming);
 	}
 }
 
@@ -562,14 +461,14 @@ static void ask_to_renegotiate(struct peer *peer)
 static void test_renegotiation_is_refused(void **state)
 {
 	(void)state;
-	struct fixture fixture;
-	fixture_init(&fixture);
-	fixture.server.priorities = TLS_1_2;
-	fixture.server.serve = ask_to_renegotiate;
-	connect_and_await(&fixture);
-	assert_open(&fixture);
-	assert_echoes(&fixture, "go on\r\n");
-	fixture_done(&fixture);
+	struct streaming streaming;
+	streaming_init(&streaming);
+	streaming.server.priorities = TLS_1_2;
+	streaming.server.serve = ask_to_renegotiate;
+	connect_and_await(&streaming);
+	assert_open(&streaming);
+	assert_echoes(&streaming, "go on\r\n");
+	streaming_done(&streaming);
 }
 
 static void ask_for_ever(struct peer *peer)
@@ -581,16 +480,16 @@ static void ask_for_ever(struct peer *peer)
 static void test_records_without_data_are_limited(void **state)
 {
 	(void)state;
-	struct fixture fixture;
+	struct streaming streaming;
 	char text[1];
-	fixture_init(&fixture);
-	fixture.server.priorities = TLS_1_2;
-	fixture.server.serve = ask_for_ever;
-	connect_and_await(&fixture);
-	assert_open(&fixture);
-	assert_false(read_exactly(&fixture, text, 1, 1));
-	assert_closed(&fixture, FAILURE_PROTOCOL_ERROR, "TLS records without data");
-	fixture_done(&fixture);
+	streaming_init(&streaming);
+	streaming.server.priorities = TLS_1_2;
+	streaming.server.serve = ask_for_ever;
+	connect_and_await(&streaming);
+	assert_open(&streaming);
+	assert_false(read_exactly(&streaming, text, 1, 1));
+	assert_closed(&streaming, FAILURE_PROTOCOL_ERROR, "TLS records without data");
+	streaming_done(&streaming);
 }
 
 static void update_keys(struct peer *peer)
@@ -606,14 +505,14 @@ static void update_keys(struct peer *peer)
 static void test_keys_are_updated(void **state)
 {
 	(void)state;
-	struct fixture fixture;
-	fixture_init(&fixture);
-	fixture.server.serve = update_keys;
-	connect_and_await(&fixture);
+	struct streaming streaming;
+	streaming_init(&streaming);
+	streaming.server.serve = update_keys;
+	connect_and_await(&streaming);
 	for (int i = 0; i < 4; i++) {
-		assert_echoes(&fixture, "new keys\r\n");
+		assert_echoes(&streaming, "new keys\r\n");
 	}
-	fixture_done(&fixture);
+	streaming_done(&streaming);
 }
 
 static void say_in_one_record(struct peer *peer)
@@ -626,16 +525,16 @@ static void say_in_one_record(struct peer *peer)
 static void test_nothing_stays_in_the_record(void **state)
 {
 	(void)state;
-	struct fixture fixture;
+	struct streaming streaming;
 	char text[64] = "";
-	fixture_init(&fixture);
-	fixture.server.serve = say_in_one_record;
-	connect_and_await(&fixture);
-	assert_open(&fixture);
-	assert_true(read_exactly(&fixture, text, 1, 1));
+	streaming_init(&streaming);
+	streaming.server.serve = say_in_one_record;
+	connect_and_await(&streaming);
+	assert_open(&streaming);
+	assert_true(read_exactly(&streaming, text, 1, 1));
 	size_t len = 1;
 	for (;;) {
-		ssize_t n = stream_read(fixture.stream, text + len, 1);
+		ssize_t n = stream_read(streaming.stream, text + len, 1);
 		assert_true(n >= 0);
 		if (n == 0) {
 			break;
@@ -643,7 +542,7 @@ static void test_nothing_stays_in_the_record(void **state)
 		len++;
 	}
 	assert_string_equal(text, "+ idling\r\n* 2 EXISTS\r\n");
-	fixture_done(&fixture);
+	streaming_done(&streaming);
 }
 
 static void say_and_drop(struct peer *peer)
@@ -661,16 +560,16 @@ static void test_end_with_and_without_close_notify(void **state)
 {
 	(void)state;
 	for (int i = 0; i < 2; i++) {
-		struct fixture fixture;
+		struct streaming streaming;
 		char text[64] = "";
-		fixture_init(&fixture);
-		fixture.server.serve = i ? say_and_bye : say_and_drop;
-		connect_and_await(&fixture);
-		assert_true(read_exactly(&fixture, text, strlen("* BYE\r\n"), 64));
+		streaming_init(&streaming);
+		streaming.server.serve = i ? say_and_bye : say_and_drop;
+		connect_and_await(&streaming);
+		assert_true(read_exactly(&streaming, text, strlen("* BYE\r\n"), 64));
 		assert_string_equal(text, "* BYE\r\n");
-		assert_false(read_exactly(&fixture, text, 1, 1));
-		assert_closed(&fixture, FAILURE_OFFLINE, "the server closed the connection");
-		fixture_done(&fixture);
+		assert_false(read_exactly(&streaming, text, 1, 1));
+		assert_closed(&streaming, FAILURE_OFFLINE, "the server closed the connection");
+		streaming_done(&streaming);
 	}
 }
 
@@ -687,37 +586,37 @@ static void hear_to_the_end(struct peer *peer)
 static void test_close_sends_the_rest(void **state)
 {
 	(void)state;
-	struct fixture fixture;
-	fixture_init(&fixture);
-	fixture.server.serve = hear_to_the_end;
-	connect_and_await(&fixture);
-	assert_open(&fixture);
+	struct streaming streaming;
+	streaming_init(&streaming);
+	streaming.server.serve = hear_to_the_end;
+	connect_and_await(&streaming);
+	assert_open(&streaming);
 	static uint8_t octets[8 * 1024 * 1024];
-	ssize_t n =
-		stream_write(fixture.stream, (struct span){.data = octets, .len = sizeof(octets)});
+	ssize_t n = stream_write(
+		streaming.stream, (struct span){.data = octets, .len = sizeof(octets)});
 	assert_true(n > 0);
-	stream_close(fixture.stream);
-	assert_int_equal(stream_state(fixture.stream), STREAM_CLOSING);
-	while (stream_state(fixture.stream) != STREAM_CLOSED) {
-		turning_await(&fixture.turning);
+	stream_close(streaming.stream);
+	assert_int_equal(stream_state(streaming.stream), STREAM_CLOSING);
+	while (stream_state(streaming.stream) != STREAM_CLOSED) {
+		turning_await(&streaming.turning);
 	}
-	assert_int_equal(stream_failure(fixture.stream)->kind, FAILURE_NONE);
-	fixture_done(&fixture);
-	assert_int_equal(fixture.server.n_octets, n);
+	assert_int_equal(stream_failure(streaming.stream)->kind, FAILURE_NONE);
+	streaming_done(&streaming);
+	assert_int_equal(streaming.server.n_octets, n);
 	/* close_notify, not GNUTLS_E_PREMATURE_TERMINATION. */
-	assert_int_equal(fixture.server.result, 0);
+	assert_int_equal(streaming.server.result, 0);
 }
 
 static void test_old_tls_is_refused(void **state)
 {
 	(void)state;
-	struct fixture fixture;
-	fixture_init(&fixture);
-	fixture.server.priorities = "NORMAL:-VERS-ALL:+VERS-TLS1.1:+VERS-TLS1.0:+SIGN-RSA-SHA1";
-	connect_and_await(&fixture);
-	assert_closed(&fixture, FAILURE_PROTOCOL_ERROR, "TLS");
-	fixture_done(&fixture);
-	assert_int_equal(fixture.server.n_handshakes, 0);
+	struct streaming streaming;
+	streaming_init(&streaming);
+	streaming.server.priorities = "NORMAL:-VERS-ALL:+VERS-TLS1.1:+VERS-TLS1.0:+SIGN-RSA-SHA1";
+	connect_and_await(&streaming);
+	assert_closed(&streaming, FAILURE_PROTOCOL_ERROR, "TLS");
+	streaming_done(&streaming);
+	assert_int_equal(streaming.server.n_handshakes, 0);
 }
 
 static void greet(struct peer *peer)
@@ -729,28 +628,28 @@ static void greet(struct peer *peer)
 static void test_plain_server_is_told_apart(void **state)
 {
 	(void)state;
-	struct fixture fixture;
-	fixture_init(&fixture);
-	fixture.server.tls_at_once = false;
-	fixture.server.serve = greet;
-	connect_and_await(&fixture);
-	assert_closed(&fixture, FAILURE_PROTOCOL_ERROR, "what the server says is no TLS");
-	fixture_done(&fixture);
+	struct streaming streaming;
+	streaming_init(&streaming);
+	streaming.server.tls_at_once = false;
+	streaming.server.serve = greet;
+	connect_and_await(&streaming);
+	assert_closed(&streaming, FAILURE_PROTOCOL_ERROR, "what the server says is no TLS");
+	streaming_done(&streaming);
 }
 
 static void test_silent_handshake_has_a_deadline(void **state)
 {
 	(void)state;
-	struct fixture fixture;
-	fixture_init(&fixture);
-	fixture.server.tls_at_once = false;
-	fixture.server.serve = peer_linger;
-	fixture.target.deadline_usec = 300 * USEC_PER_MSEC;
+	struct streaming streaming;
+	streaming_init(&streaming);
+	streaming.server.tls_at_once = false;
+	streaming.server.serve = peer_linger;
+	streaming.target.deadline_usec = 300 * USEC_PER_MSEC;
 	uint64_t start = clock_now_usec();
-	connect_and_await(&fixture);
+	connect_and_await(&streaming);
 	assert_true(clock_now_usec() - start >= 290 * USEC_PER_MSEC);
-	assert_closed(&fixture, FAILURE_TIMEOUT, "did not finish the TLS handshake within 1 s");
-	fixture_done(&fixture);
+	assert_closed(&streaming, FAILURE_TIMEOUT, "did not finish the TLS handshake within 1 s");
+	streaming_done(&streaming);
 }
 
 static void test_tickets(void **state)
@@ -782,41 +681,22 @@ static void test_tickets(void **state)
 	ticket_clear();
 }
 
-static int remove_entry(const char *path, const struct stat *status, int type, struct FTW *ftw)
+static int setup(void **state)
 {
-	(void)status;
-	(void)type;
-	(void)ftw;
-	return remove(path);
+	(void)state;
+	if (sem_init(&gate, 0, 0) < 0 || certificates_make() < 0) {
+		return -1;
+	}
+	peer_path("ca.pem", ca_file);
+	fingerprint_of("srv.pem", fingerprint);
+	return 0;
 }
 
 static int teardown(void **state)
 {
 	(void)state;
 	ticket_clear();
-	return nftw(folder, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
-}
-
-static int setup(void **state)
-{
-	(void)state;
-	const char *source = getenv("MAILIDLE_SOURCE");
-	char command[1024];
-	const char *temporary = getenv("TMPDIR");
-	snprintf(folder, sizeof(folder), "%s/mailidle-test-tls-XXXXXX",
-		temporary ? temporary : P_tmpdir);
-	if (sem_init(&gate, 0, 0) < 0 || !mkdtemp(folder)) {
-		return -1;
-	}
-	snprintf(command, sizeof(command), "'%s/tests/certificates' '%s'", source ? source : ".",
-		folder);
-	if (system(command) != 0) {
-		return -1;
-	}
-	peer_certificates = folder;
-	peer_path("ca.pem", ca_file);
-	fingerprint_of("srv.pem", fingerprint);
-	return 0;
+	return certificates_remove();
 }
 
 int main(void)
