@@ -73,6 +73,7 @@ static bool is_status(struct span word)
 		span_equal_nocase(word, "PREAUTH");
 }
 
+/* The same word that the reader of the whole response will find. */
 static struct span word_at(const uint8_t **at, const uint8_t *end)
 {
 	const uint8_t *start;
@@ -81,7 +82,7 @@ static struct span word_at(const uint8_t **at, const uint8_t *end)
 		(*at)++;
 	}
 	start = *at;
-	while (*at < end && !imap_is_blank(**at) && **at != '[' && **at != '(') {
+	while (*at < end && !imap_is_blank(**at) && !memchr("[()\"", **at, 4)) {
 		(*at)++;
 	}
 	return (struct span){.data = start, .len = *at - start};

@@ -403,7 +403,8 @@ bool imap_lexer_words(struct imap_lexer *lexer, struct imap_words *words)
 
 	words->n_items = 0;
 	while (!imap_lexer_is_done(lexer)) {
-		if (!imap_lexer_astring(lexer, &word) || !imap_lexer_add_word(lexer, words, word)) {
+		if (!imap_lexer_astring(lexer, &word) ||
+			(word.data && !imap_lexer_add_word(lexer, words, word))) {
 			return false;
 		}
 	}
@@ -424,7 +425,8 @@ bool imap_lexer_list(struct imap_lexer *lexer, struct imap_words *words)
 	}
 	imap_lexer_open(lexer);
 	while (!imap_lexer_close(lexer)) {
-		if (!imap_lexer_astring(lexer, &word) || !imap_lexer_add_word(lexer, words, word)) {
+		if (!imap_lexer_astring(lexer, &word) ||
+			(word.data && !imap_lexer_add_word(lexer, words, word))) {
 			return false;
 		}
 	}

@@ -160,8 +160,8 @@ void imap_words_done(struct imap_words *words);
 /* false: more than limits.list, or out of memory. */
 bool imap_lexer_add_word(struct imap_lexer *lexer, struct imap_words *words, struct span word);
 
-/* Words up to the end. */
+/* Words up to the end; a literal that was not kept is left out. */
 bool imap_lexer_words(struct imap_lexer *lexer, struct imap_words *words);
 
-/* "(" words ")"; NIL is an empty list. Words may be quoted. */
+/* "(" words ")", the same; NIL is an empty list. */
 bool imap_lexer_list(struct imap_lexer *lexer, struct imap_words *words);

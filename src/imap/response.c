@@ -453,6 +453,9 @@ static bool read_untagged(struct imap_parser *parser, struct imap_lexer *lexer, 
 	}
 	name = read_name(lexer);
 	if (imap_status_read(name, &response->status)) {
+		if (imap_lexer_peek(lexer) == IMAP_LEXER_LITERAL) {
+			return imap_lexer_fail(lexer, "a literal stands behind a status");
+		}
 		response->kind = IMAP_RESPONSE_STATUS_LINE;
 		return imap_status_read_text(lexer, &parser->words, response);
 	}
@@ -613,6 +616,8 @@ static void forget(struct imap_parser *parser)
 	} else if (parser->response.partial) {
 		runs_done(&parser->response.set);
 		parser->response.partial = false;
+	} else if (parser->response.kind == IMAP_RESPONSE_CHUNK) {
+		clear_response(parser);
 	}
 }
 

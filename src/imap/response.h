@@ -28,8 +28,9 @@ struct imap_limits {
 	                      * NIL: 262144 */
 	uint64_t skipped;    /* octets of a literal that is skipped or streamed; more is an error of the
 	                      * connection: 2^31 */
-	size_t response;     /* octets of a response with its kept literals: 1 MiB */
-	unsigned int depth;  /* of parentheses: 32 */
+	size_t response;     /* octets of a response with its kept literals, a literal for which the
+	                      * line leaves no room is skipped: 1 MiB */
+	unsigned int depth;  /* of parentheses in a body structure, what is deeper is left out: 32 */
 	size_t list;         /* items in one list: 65536 */
 	size_t flags;        /* of one message, the rest is left out: 128 */
 	size_t flag_len;     /* octets of one flag, a longer one is left out: 128 */
@@ -58,7 +59,7 @@ enum imap_response_kind {
 	IMAP_RESPONSE_VANISHED,     /* set, partial, earlier */
 	IMAP_RESPONSE_FETCH,        /* message (number not 0); also UIDFETCH of RFC 9586 */
 	IMAP_RESPONSE_CHUNK,        /* chunk: octets of a streamed BODY[] literal, chunk_total: its size;
-	                             * the FETCH that it belongs to follows */
+	                             * the FETCH that it belongs to follows, or an INVALID instead */
 };
 
 enum imap_status {
@@ -149,7 +150,7 @@ struct imap_response {
 	char namespace_delimiter;
 	struct imap_search_result search;
 	struct runs set;    /* SEARCH, ESEARCH, VANISHED; ranges stay ranges, "*" is skipped */
-	bool partial;       /* more pieces of the same response follow */
+	bool partial;       /* more pieces of the same response follow, or an INVALID that ends them */
 	bool earlier;
 	uint64_t modseq;    /* SEARCH, ESEARCH; 0: not said */
 	struct runs code_source, code_target; /* COPYUID (order is lost, as nobody needs it) */
@@ -181,7 +182,8 @@ const char *imap_parser_problem(const struct imap_parser *parser);
 /* Whether the parser is in the middle of a response. */
 bool imap_parser_is_midway(const struct imap_parser *parser);
 
-/* Gives back the memory that a quiet parser does not need. */
+/* Gives back the memory that a quiet parser does not need; the last response is void then. Does
+ * nothing in the middle of one. */
 void imap_parser_trim(struct imap_parser *parser);
 
 const char *imap_code_name(enum imap_code code);

@@ -207,6 +207,7 @@ bool imap_search_read(enum imap_search_place *place, struct imap_lexer *lexer, b
 		}
 		if (!is_last && (!ok || imap_lexer_peek(lexer) == IMAP_LEXER_END)) {
 			/* it may go on in the next piece; if it does not, it is met there again */
+			before.problem = lexer->problem;
 			*lexer = before;
 			*place = place_before;
 			response->search = search_before;
