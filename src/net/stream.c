@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 
 #include "net/address.h"
+#include "net/deflate.h"
 #include "net/dial.h"
 #include "net/proxy.h"
 #include "net/resolve.h"
@@ -25,6 +26,9 @@
 
 #define UNIQUE_SIZE_MAX   36
 #define EXPORTER_SIZE_MAX 32
+
+/* Octets that are deflated or inflated at a time. */
+#define DEFLATE_STEP 16384
 
 struct stream {
 	struct turn *turn;  /* borrowed */
@@ -48,6 +52,7 @@ struct stream {
 
 	struct wire wire;
 	struct tls *tls;
+	struct deflate *deflate; /* NULL: octets pass as they are */
 	ev_io readable;
 	ev_io writable;
 	bool is_ending; /* the proxy's octets have ended, the program not yet */
@@ -89,6 +94,7 @@ static void release(struct stream *stream)
 	stream->resolve = resolve_free(stream->resolve);
 	stream->dial = dial_free(stream->dial);
 	stream->tls = tls_free(stream->tls);
+	stream->deflate = deflate_free(stream->deflate);
 	wire_done(&stream->wire);
 	stream->proxy = proxy_free(stream->proxy);
 	stream->trust = tls_trust_unref(stream->trust);
@@ -130,6 +136,12 @@ static void enter(struct stream *stream, enum stream_state state)
 		release(stream);
 	}
 	task_wake(stream->owner);
+}
+
+/* Whether something is deflated and not yet taken by what is below. */
+static bool has_deflated(const struct stream *stream)
+{
+	return stream->deflate && deflate_output(stream->deflate).len > 0;
 }
 
 /* Watches for room while something waits for it. Reading is watched until there is something, and
@@ -302,6 +314,30 @@ static void close_further(struct stream *stream)
 	}
 }
 
+static ssize_t write_plain(struct stream *stream, struct span span)
+{
+	if (!stream->tls) {
+		return (ssize_t)wire_send(&stream->wire, span);
+	}
+	wire_flush(&stream->wire);
+	return tls_write(stream->tls, span, &stream->failure);
+}
+
+/* Hands on what was deflated before. Whether all of it was taken, or a negative number. */
+static int flush_deflated(struct stream *stream)
+{
+	struct span output = deflate_output(stream->deflate);
+	while (output.len > 0) {
+		ssize_t n = write_plain(stream, output);
+		if (n <= 0) {
+			return (int)n;
+		}
+		deflate_sent(stream->deflate, (size_t)n);
+		output = deflate_output(stream->deflate);
+	}
+	return 1;
+}
+
 static void expire(struct stream *stream)
 {
 	unsigned int seconds =
@@ -350,8 +386,12 @@ static void run(struct task *task)
 		break;
 	case STREAM_OPEN:
 		wire_flush(&stream->wire);
-		watch(stream, false);
-		if (!wire_is_writing(&stream->wire)) {
+		if (has_deflated(stream) && flush_deflated(stream) < 0) {
+			end(stream);
+			break;
+		}
+		watch(stream, has_deflated(stream));
+		if (!stream_is_writing(stream)) {
 			task_wake(stream->owner);
 		}
 		break;
@@ -472,14 +512,9 @@ const struct failure *stream_failure(const struct stream *stream)
 	return &stream->failure;
 }
 
-ssize_t stream_read(struct stream *stream, void *buffer, size_t size)
+/* What TLS or the socket has: octets, 0 for none now, or -ENOTCONN with the failure set. */
+static ssize_t read_plain(struct stream *stream, void *buffer, size_t size)
 {
-	if (stream->state == STREAM_CLOSED) {
-		return -ENOTCONN;
-	}
-	if (stream->state != STREAM_OPEN || stream->is_ending || size == 0) {
-		return 0;
-	}
 	ssize_t n;
 	if (stream->tls) {
 		n = tls_read(stream->tls, buffer, size, &stream->failure);
@@ -497,6 +532,45 @@ ssize_t stream_read(struct stream *stream, void *buffer, size_t size)
 			n = -ENOTCONN;
 		}
 	}
+	return n;
+}
+
+/* The same through DEFLATE. */
+static ssize_t read_deflated(struct stream *stream, void *buffer, size_t size)
+{
+	for (;;) {
+		ssize_t n = deflate_read(stream->deflate, buffer, size);
+		if (n < 0) {
+			failure_set(&stream->failure, FAILURE_PROTOCOL_ERROR,
+				n == -ENOMEM ? "out of memory" : "what came is not deflated");
+			return -ENOTCONN;
+		}
+		if (n > 0) {
+			return n;
+		}
+		void *room = deflate_input(stream->deflate, DEFLATE_STEP);
+		if (!room) {
+			failure_set(&stream->failure, FAILURE_PROTOCOL_ERROR, "out of memory");
+			return -ENOTCONN;
+		}
+		n = read_plain(stream, room, DEFLATE_STEP);
+		if (n <= 0) {
+			return n;
+		}
+		deflate_received(stream->deflate, (size_t)n);
+	}
+}
+
+ssize_t stream_read(struct stream *stream, void *buffer, size_t size)
+{
+	if (stream->state == STREAM_CLOSED) {
+		return -ENOTCONN;
+	}
+	if (stream->state != STREAM_OPEN || stream->is_ending || size == 0) {
+		return 0;
+	}
+	ssize_t n = stream->deflate ? read_deflated(stream, buffer, size)
+				    : read_plain(stream, buffer, size);
 	if (n < 0) {
 		end(stream);
 		return stream->state == STREAM_CLOSED ? -ENOTCONN : 0;
@@ -507,6 +581,21 @@ ssize_t stream_read(struct stream *stream, void *buffer, size_t size)
 	return n;
 }
 
+static ssize_t write_deflated(struct stream *stream, struct span span)
+{
+	int r = flush_deflated(stream);
+	if (r <= 0 || span.len == 0) {
+		return r < 0 ? r : 0;
+	}
+	span.len = span.len < DEFLATE_STEP ? span.len : DEFLATE_STEP;
+	if (deflate_write(stream->deflate, span) < 0) {
+		failure_set(&stream->failure, FAILURE_PROTOCOL_ERROR, "out of memory");
+		return -ENOTCONN;
+	}
+	r = flush_deflated(stream);
+	return r < 0 ? r : (ssize_t)span.len;
+}
+
 ssize_t stream_write(struct stream *stream, struct span span)
 {
 	if (stream->state == STREAM_CLOSED || stream->state == STREAM_CLOSING) {
@@ -515,18 +604,12 @@ ssize_t stream_write(struct stream *stream, struct span span)
 	if (stream->state != STREAM_OPEN || stream->is_ending || stream->wire.error != 0) {
 		return 0;
 	}
-	ssize_t n = 0;
-	if (!stream->tls) {
-		n = (ssize_t)wire_send(&stream->wire, span);
-	} else {
-		wire_flush(&stream->wire);
-		n = tls_write(stream->tls, span, &stream->failure);
-	}
+	ssize_t n = stream->deflate ? write_deflated(stream, span) : write_plain(stream, span);
 	if (n < 0) {
 		end(stream);
 		return stream->state == STREAM_CLOSED ? -ENOTCONN : 0;
 	}
-	watch(stream, (size_t)n < span.len);
+	watch(stream, (size_t)n < span.len || has_deflated(stream));
 	if (stream->wire.error != 0) {
 		/* By reading, the owner gets what the peer said last, and then the failure. */
 		task_wake(stream->owner);
@@ -534,9 +617,22 @@ ssize_t stream_write(struct stream *stream, struct span span)
 	return n;
 }
 
+int stream_start_deflate(struct stream *stream, struct span first_input)
+{
+	if (stream->state != STREAM_OPEN || stream->deflate || stream->is_ending) {
+		return -EBUSY;
+	}
+	int r = deflate_new(first_input, &stream->deflate);
+	if (r == 0) {
+		/* What came along may be all that comes for now. */
+		task_wake(stream->owner);
+	}
+	return r;
+}
+
 bool stream_is_writing(const struct stream *stream)
 {
-	return wire_is_writing(&stream->wire);
+	return wire_is_writing(&stream->wire) || has_deflated(stream);
 }
 
 int stream_start_tls(struct stream *stream)

@@ -85,6 +85,11 @@ bool stream_is_writing(const struct stream *stream);
  * All that was written has been sent. -EBUSY: not open, something still unsent, or already TLS. */
 int stream_start_tls(struct stream *stream);
 
+/* From here on octets are deflated both ways (RFC 4978), inside TLS where there is TLS.
+ * first_input: octets that were read already and belong to the deflated ones, copied. 0; -EBUSY:
+ * not open, or deflating already; -ENOMEM. */
+int stream_start_deflate(struct stream *stream, struct span first_input);
+
 /* Sends what is left, close_notify, and closes; the state is closing, then closed, within 2 s. */
 void stream_close(struct stream *stream);
 
