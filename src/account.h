@@ -59,8 +59,8 @@ struct accounts *accounts_free(struct accounts *accounts);
  * stay are left alone. */
 int accounts_configure(struct accounts *accounts, struct config *config);
 
-/* DONE and LOGOUT everywhere; accounts_is_quiet() is true when nothing is connected any more, at the
- * latest after 1.5 s. The owner is woken then. */
+/* DONE and LOGOUT everywhere; accounts_is_quiet() is true when nothing is connected any more, at
+ * the latest after 1.5 s. The owner is woken then. */
 void accounts_shutdown(struct accounts *accounts);
 bool accounts_is_quiet(const struct accounts *accounts);
 
@@ -150,7 +150,7 @@ struct account_event {
 	uint32_t uidvalidity;
 	uint64_t id;            /* REPLY: what the call returned */
 	struct failure failure; /* REPLY: kind NONE for success */
-	int raw_fd;             /* REPLY to fetch_raw: a sealed memfd; set to -1 when taken; else -1 */
+	int raw_fd; /* REPLY to fetch_raw: a sealed memfd; set to -1 when taken; else -1 */
 	uint64_t raw_size;
 	struct account_list_item *list; /* REPLY to list_mailboxes */
 	size_t n_list;
@@ -159,14 +159,15 @@ struct account_event {
 /* The next event, or NULL. */
 struct account_event *accounts_next_event(struct accounts *accounts);
 
-/* All that was popped before the last accounts_next_event() that gave NULL has left the process: the
- * changes it told are committed in one transaction. Cheap when there is nothing to commit. */
+/* All that was popped before the last accounts_next_event() that gave NULL has left the process:
+ * the changes it told are committed in one transaction. Cheap when there is nothing to commit. */
 void accounts_announced(struct accounts *accounts);
 
 /* -- wishes. Each returns an id, not 0, and is answered by exactly one REPLY event (also when it is
  * refused at once, but never inside the call), within 20 s but for fetch_raw while octets arrive.
  * caller: a name that stands for who asks (a unique bus name), for the limits and
- * accounts_caller_gone(). 0 only when out of memory. Strings and arrays are borrowed for the call. -- */
+ * accounts_caller_gone(). 0 only when out of memory. Strings and arrays are borrowed for the call.
+ * -- */
 
 uint64_t accounts_refresh(
 	struct accounts *accounts, const char *caller, const char *account, const char *mailbox);
@@ -184,8 +185,8 @@ uint64_t accounts_stop(
 uint64_t accounts_start(
 	struct accounts *accounts, const char *caller, const char *account, const char *mailbox);
 uint64_t accounts_set_flags(struct accounts *accounts, const char *caller, const char *account,
-	const char *mailbox, const uint32_t *uids, size_t n_uids, const char *const *add, size_t n_add,
-	const char *const *remove, size_t n_remove);
+	const char *mailbox, const uint32_t *uids, size_t n_uids, const char *const *add,
+	size_t n_add, const char *const *remove, size_t n_remove);
 uint64_t accounts_move(struct accounts *accounts, const char *caller, const char *account,
 	const char *mailbox, const uint32_t *uids, size_t n_uids, const char *target);
 uint64_t accounts_list_mailboxes(

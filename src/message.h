@@ -1,5 +1,5 @@
-/* A message as the bus shows it: what the server said (imap/message.h), decoded (mime/) to clean UTF-8
- * by the rules of the message dictionary in the interface.
+/* A message as the bus shows it: what the server said (imap/message.h), decoded (mime/) to clean
+ * UTF-8 by the rules of the message dictionary in the interface.
  */
 #pragma once
 
@@ -21,7 +21,7 @@ struct message_addresses {
 };
 
 struct message_attachment {
-	char *file_name; /* may be "" */
+	char *file_name;  /* may be "" */
 	char *media_type; /* lower case */
 	uint64_t size;
 };
@@ -44,7 +44,7 @@ struct message {
 	uint32_t uid;
 	uint32_t uidvalidity;
 	bool is_moved; /* a Move of ours brought it into the mailbox: nobody is to be notified */
-	char **flags; /* without \Recent; NULL-terminated; NULL: not known */
+	char **flags;  /* without \Recent; NULL-terminated; NULL: not known */
 	char *subject;
 	struct message_addresses from, sender, reply_to, to, cc, bcc;
 	bool has_date, has_received, has_size;
@@ -71,7 +71,8 @@ enum message_item message_item_from_name(const char *name);
 unsigned int message_imap_items(unsigned int items);
 
 /* Decodes the items asked for. raw is borrowed for the call. NULL when out of memory. */
-struct message *message_new(const struct imap_message *raw, uint32_t uidvalidity, unsigned int items);
+struct message *message_new(
+	const struct imap_message *raw, uint32_t uidvalidity, unsigned int items);
 
 /* NULL is allowed. Returns NULL. */
 struct message *message_free(struct message *message);

@@ -33,9 +33,9 @@ bool secret_is_wanted(const struct config_account *account);
 /* Whether what is fetched is an OAuth 2.0 token. */
 bool secret_is_token(const struct config_account *account);
 
-/* Starts fetching; owner is woken when the state is no longer pending (for a file at once, but never
- * inside this call). account is borrowed for the call. -ENOMEM, or a negative errno when not even a
- * process could be started. */
+/* Starts fetching; owner is woken when the state is no longer pending (for a file at once, but
+ * never inside this call). account is borrowed for the call. -ENOMEM, or a negative errno when not
+ * even a process could be started. */
 int secret_new(struct turn *turn, struct task *owner, const struct config_account *account,
 	struct secret **ret_secret);
 

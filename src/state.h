@@ -5,7 +5,8 @@
  *
  * A database that is corrupt or newer than this program is set aside under another name
  * ("mailidle.db.corrupt-SECONDS"), with a warning, and a new one begun. A folder that cannot be
- * written or a full disk: a warning once, and the daemon goes on without memory until it works again.
+ * written or a full disk: a warning once, and the daemon goes on without memory until it works
+ * again.
  */
 #pragma once
 
@@ -62,20 +63,20 @@ int state_commit(struct state *state);
 void state_put_baseline(struct state *state, const struct state_key *key,
 	const struct state_cursor *cursor, const struct runs *runs);
 
-void state_put_cursor(struct state *state, const struct state_key *key,
-	const struct state_cursor *cursor);
+void state_put_cursor(
+	struct state *state, const struct state_key *key, const struct state_cursor *cursor);
 
 /* Adds an entry to the mailbox's flag table, or changes it. */
-void state_put_flags(struct state *state, const struct state_key *key,
-	const struct state_flags *flags);
+void state_put_flags(
+	struct state *state, const struct state_key *key, const struct state_flags *flags);
 
 /* Messages first..last are there with this value. */
 void state_put_messages(struct state *state, const struct state_key *key, uint32_t first,
 	uint32_t last, uint16_t value);
 
 /* Messages first..last are gone. */
-void state_remove_messages(struct state *state, const struct state_key *key, uint32_t first,
-	uint32_t last);
+void state_remove_messages(
+	struct state *state, const struct state_key *key, uint32_t first, uint32_t last);
 
 /* Forgets the mailbox: it no longer exists on the server. */
 void state_forget(struct state *state, const struct state_key *key);

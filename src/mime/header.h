@@ -1,6 +1,6 @@
 /* Header texts as people read them: RFC 2047 encoded words, RFC 2231 parameters, raw UTF-8, raw
- * legacy charsets; always clean, valid UTF-8 of one line (util/text.h). Decoded by GMime, which only
- * this folder knows. Input is what a server said, of any length and content.
+ * legacy charsets; always clean, valid UTF-8 of one line (util/text.h). Decoded by GMime, which
+ * only this folder knows. Input is what a server said, of any length and content.
  */
 #pragma once
 
@@ -21,7 +21,7 @@ char *mime_header_decode(struct span raw, size_t max_chars);
  * obsolete forms included. */
 bool mime_date_parse(struct span raw, int64_t *ret_seconds);
 
-/* A message identifier "<...>" out of a Message-ID or In-Reply-To header (the first one), clean, with
- * its angle brackets, at most 998 characters; an identifier without brackets is returned as it is.
- * Owned by the caller; NULL when there is none or out of memory. */
+/* A message identifier "<...>" out of a Message-ID or In-Reply-To header (the first one), clean,
+ * with its angle brackets, at most 998 characters; an identifier without brackets is returned as it
+ * is. Owned by the caller; NULL when there is none or out of memory. */
 char *mime_message_id(struct span raw);

@@ -21,5 +21,6 @@ void arena_done(struct arena *arena);
 /* Zeroed memory, aligned for any type; NULL when out of memory. */
 void *arena_alloc(struct arena *arena, size_t size);
 
-/* A copy with a final NUL behind it (not counted in len). An empty span with data NULL on failure. */
+/* A copy with a final NUL behind it (not counted in len). An empty span with data NULL on failure.
+ */
 struct span arena_dup(struct arena *arena, struct span span);

@@ -16,7 +16,8 @@ void backoff_init(struct backoff *backoff, uint64_t seed);
 /* The wait in µs before the next attempt, one failure more. */
 uint64_t backoff_next_usec(struct backoff *backoff);
 
-/* As backoff_next_usec(), but never less than at_least µs (for [LIMIT], [UNAVAILABLE], throttling). */
+/* As backoff_next_usec(), but never less than at_least µs (for [LIMIT], [UNAVAILABLE], throttling).
+ */
 uint64_t backoff_next_long_usec(struct backoff *backoff, uint64_t at_least);
 
 /* Starts over: to be called after a minute in IDLE, not after login. */

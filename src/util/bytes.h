@@ -43,9 +43,11 @@ static inline struct span bytes_span(const struct bytes *bytes)
 void bytes_put(struct bytes *bytes, const void *data, size_t len);
 void bytes_put_str(struct bytes *bytes, const char *str);
 void bytes_put_char(struct bytes *bytes, char c);
-void bytes_printf(struct bytes *bytes, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void bytes_printf(struct bytes *bytes, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
 
-/* Room for len octets at the back; NULL after an error. Say how many were used by bytes_commit(). */
+/* Room for len octets at the back; NULL after an error. Say how many were used by bytes_commit().
+ */
 void *bytes_reserve(struct bytes *bytes, size_t len);
 void bytes_commit(struct bytes *bytes, size_t len);
 

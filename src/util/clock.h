@@ -3,8 +3,8 @@
 
 #include <stdint.h>
 
-#define USEC_PER_MSEC 1000ULL
-#define USEC_PER_SEC 1000000ULL
+#define USEC_PER_MSEC   1000ULL
+#define USEC_PER_SEC    1000000ULL
 #define USEC_PER_MINUTE (60 * USEC_PER_SEC)
 
 /* A deadline that never comes. */

@@ -1,6 +1,6 @@
-/* A failure that is told to a person: what kind it is, and a sentence. The kinds are the error names
- * of the D-Bus interface, so that a reason found anywhere below needs no translation on its way up.
- * (Negative errno is the other kind of failure: this object is finished.)
+/* A failure that is told to a person: what kind it is, and a sentence. The kinds are the error
+ * names of the D-Bus interface, so that a reason found anywhere below needs no translation on its
+ * way up. (Negative errno is the other kind of failure: this object is finished.)
  */
 #pragma once
 

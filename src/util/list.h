@@ -35,7 +35,7 @@ static inline void list_remove(struct list *node)
 	list_init(node);
 }
 
-#define list_entry(node, type, member) ((type *)((char *)(node) - offsetof(type, member)))
+#define list_entry(node, type, member) ((type *)((char *)(node)-offsetof(type, member)))
 
 #define LIST_FOR_EACH(node, head) \
 	for (struct list *node = (head)->next; node != (head); node = node->next)

@@ -21,13 +21,14 @@ void log_open(void);
 bool log_wants(enum log_level level);
 
 /* account and mailbox may be NULL; as plain text the line reads
- * "account=work mailbox=INBOX state=idle", in the journal they are MAILIDLE_ACCOUNT and _MAILBOX. */
-void log_line(enum log_level level, const char *account, const char *mailbox, const char *format, ...)
-	__attribute__((format(printf, 4, 5)));
+ * "account=work mailbox=INBOX state=idle", in the journal they are MAILIDLE_ACCOUNT and _MAILBOX.
+ */
+void log_line(enum log_level level, const char *account, const char *mailbox, const char *format,
+	...) __attribute__((format(printf, 4, 5)));
 
-#define log_error(...) log_line(LOG_LEVEL_ERROR, __VA_ARGS__)
+#define log_error(...)   log_line(LOG_LEVEL_ERROR, __VA_ARGS__)
 #define log_warning(...) log_line(LOG_LEVEL_WARNING, __VA_ARGS__)
-#define log_info(...) log_line(LOG_LEVEL_INFO, __VA_ARGS__)
+#define log_info(...)    log_line(LOG_LEVEL_INFO, __VA_ARGS__)
 #define log_debug(...) \
 	do { \
 		if (log_wants(LOG_LEVEL_DEBUG)) { \

@@ -1,6 +1,6 @@
-/* A set of numbers (UIDs, message numbers) from 1 to 2^32-1, each with a small value, kept as sorted
- * runs of neighbours with the same value. A million messages that are all read are one run. Where
- * the value is of no interest it is 0 and the thing is simply a set.
+/* A set of numbers (UIDs, message numbers) from 1 to 2^32-1, each with a small value, kept as
+ * sorted runs of neighbours with the same value. A million messages that are all read are one run.
+ * Where the value is of no interest it is 0 and the thing is simply a set.
  *
  * Adding, removing and looking up cost less than linear time in the number of runs, also by rank
  * (what a message sequence number is): runs live in blocks that know how many numbers they hold.

@@ -8,7 +8,8 @@
 #include "util/bytes.h"
 
 enum text_lines {
-	TEXT_ONE_LINE, /* any white space, CR and LF included, becomes one blank; none at the ends */
+	TEXT_ONE_LINE, /* any white space, CR and LF included, becomes one blank; none at the ends
+			*/
 	TEXT_LINES,    /* "\n" and "\t" stay, CR LF becomes "\n" */
 };
 

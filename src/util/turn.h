@@ -1,11 +1,11 @@
-/* One turn of the loop: watchers only wake tasks, and the tasks run from one place at the end of the
- * turn, each from the top of the stack. So "up is an event" costs no scan: a lower layer says
+/* One turn of the loop: watchers only wake tasks, and the tasks run from one place at the end of
+ * the turn, each from the top of the stack. So "up is an event" costs no scan: a lower layer says
  * task_wake() on the task of its owner, which it borrows, and never calls it; the owner then pops
  * what the lower layer queued until it is empty.
  *
  * Deadlines are µs of CLOCK_BOOTTIME, so that time in suspend counts; one timerfd carries the
- * nearest of all tasks. Deadlines with slack are rounded up to a common grid (a power of two seconds
- * not above the slack), so that those of different mailboxes fall together.
+ * nearest of all tasks. Deadlines with slack are rounded up to a common grid (a power of two
+ * seconds not above the slack), so that those of different mailboxes fall together.
  *
  * Knows libev(3); nothing else below the sockets does.
  */
