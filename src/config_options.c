@@ -546,25 +546,33 @@ static void check_trust(const struct config_draft *draft)
 }
 
 /* A systemd credential is a secret's source without being named in the file. */
-static bool has_credential(const struct config_account *account)
+char *config_credential_path(const struct config_account *account)
 {
 	const char *folder = getenv("CREDENTIALS_DIRECTORY");
 	if (!folder || folder[0] != '/') {
-		return false;
+		return NULL;
 	}
 	struct bytes path;
 	bytes_init(&path);
 	bytes_printf(&path, "%s/mailidle.%s", folder, account->name);
 	char *string = bytes_steal(&path);
-	bool has_it = string && access(string, R_OK) == 0;
-	free(string);
 	bytes_done(&path);
+	if (string && access(string, R_OK) < 0) {
+		free(string);
+		string = NULL;
+	}
+	return string;
+}
+
+static bool has_credential(const struct config_account *account)
+{
+	char *path = config_credential_path(account);
+	bool has_it = path != NULL;
+	free(path);
 	return has_it;
 }
 
-/* An account may do without a secret where its client certificate or its proxy can say who it is.
- */
-static bool needs_secret(const struct config_account *account)
+bool config_account_needs_secret(const struct config_account *account)
 {
 	bool is_open = strcmp(account->auth, "auto") == 0 || strcmp(account->auth, "EXTERNAL") == 0;
 	bool may_preauth = account->proxy_command && account->security == CONFIG_SECURITY_PLAIN;
@@ -589,7 +597,8 @@ static void check_secret(const struct config_draft *draft)
 		}
 		first = first ? first : sources[i];
 	}
-	if (!first && needs_secret(draft->account) && !has_credential(draft->account)) {
+	if (!first && config_account_needs_secret(draft->account) &&
+		!has_credential(draft->account)) {
 		config_problems_add(draft->problems, draft->section->line,
 			"%sfound no password-command, password-file or token-command, and no "
 			"systemd "
