@@ -3,17 +3,28 @@
  *
  *   # a comment
  *   option NAME=VALUE      transport=tls|starttls|plain|tunnel auth=NAME secret=password|token|none
- *                          preview compress manual (credentials) poll=SECONDS idle=SECONDS
- *   known NAME uidvalidity=N watermark=N modseq=N [flags] [all] UIDS=FLAGS...   a restored view,
- * where FLAGS is "-" for unread, "r" for read, or a list like \Seen,\Flagged watch NAME what is
- * watched when READY comes S: LINE                the server says LINE CRLF; \xHH is an octet S+
- * TEXT                the same without CRLF S* N TEXT              the same line, N times C: LINE
- * the client has said LINE CRLF, and nothing before it that is not in the file E: EVENT the client
- * has told EVENT, see print_event() ? STATE                the client's state T: SECONDS time
- * passes; the client ticks when its deadline is reached > INTENT ARGS          a call from above,
- * see call_intent() X: TEXT                the stream ends
+ *                          user=TEXT password=TEXT preview compress manual (credentials)
+ *                          poll=SECONDS idle=SECONDS; cuts=N: so many places to cut at are enough
+ *   known NAME uidvalidity=N watermark=N modseq=N uidnext=N [flags] [all] UIDS=FLAGS...
+ *                          a restored view; FLAGS is "-" for unread, "r" for read, or a list like
+ *                          \Seen,\Flagged
+ *   watch NAME             what is watched when READY comes
+ *   S: LINE                the server says LINE CRLF; \xHH is an octet
+ *   S+ TEXT                the same without CRLF
+ *   S* N TEXT              the same line N times; "%n" is the count from 1, "%n+7" is 7 more
+ *   C: LINE                the client has said LINE CRLF, and nothing before it that is not here
+ *   E: EVENT               the client has told EVENT, see print_event()
+ *   E* N EVENT             so many events, counted as above
+ *   F: TEXT                the failure told last has TEXT in its words; F! TEXT: it has not
+ *   ? STATE                the client's state
+ *   T: SECONDS             time passes; the client ticks when its deadline is reached
+ *   > INTENT ARGS          a call from above, see call_intent()
+ *   X: TEXT                the stream ends
  *
- * "$7" stands for the client's seventh tag. At the end nothing said or told may be left over.
+ * "$7" stands for the client's seventh tag. At the end nothing said or told may be left over. What
+ * holds in every conversation is checked in all of them: a message is told as new once, and as gone
+ * only if it was told before; at "? idling" and when the connection is over, a view holds what was
+ * told and nothing else; neither trace nor failures have the secret in them.
  */
 #include <ctype.h>
 #include <dirent.h>
@@ -24,7 +35,7 @@
 #include <strings.h>
 
 #include "imap/client.h"
-#include "imap/utf7.h"
+#include "imap/writer.h"
 #include "util/clock.h"
 
 enum mode {
@@ -54,9 +65,15 @@ struct run_state {
 	size_t n_views;
 	struct imap_mailbox *watch;
 	uint64_t now;
-	struct bytes said; /* by the client, not yet asked for by a C: line */
-	char *told[65536];
-	size_t n_told, told_next;
+	struct bytes said;      /* by the client, not yet asked for by a C: line */
+	struct runs models[16]; /* of each view: the messages that were told */
+	char *user, *password;
+	size_t n_cuts;
+	bool is_stalled; /* nobody takes the output */
+	char **told;
+	size_t n_told, n_told_allocated, told_next;
+	char failure[256]; /* words of the last one */
+	struct bytes trace;
 	struct bytes chunk; /* of consecutive CHUNK events */
 	uint64_t chunk_id;
 	char problem[1024];
@@ -85,10 +102,12 @@ static void told(struct run_state *run, const char *format, ...)
 		abort();
 	}
 	va_end(args);
-	if (run->n_told == sizeof(run->told) / sizeof(run->told[0])) {
-		fail(run, "too many events");
-		free(text);
-		return;
+	if (run->n_told == run->n_told_allocated) {
+		run->n_told_allocated = run->n_told_allocated ? 2 * run->n_told_allocated : 64;
+		run->told = reallocarray(run->told, run->n_told_allocated, sizeof(char *));
+		if (!run->told) {
+			abort();
+		}
 	}
 	run->told[run->n_told++] = text;
 }
@@ -174,6 +193,119 @@ static const char *end_name(enum imap_end end)
 	return names[end];
 }
 
+/* -- what holds in every conversation -- */
+
+static struct runs *model_of(struct run_state *run, const struct imap_mailbox *view)
+{
+	for (size_t i = 0; i < run->n_views; i++) {
+		if (run->views[i] == view) {
+			return &run->models[i];
+		}
+	}
+	abort();
+}
+
+static char *print_set(const struct runs *set)
+{
+	struct bytes text;
+	bytes_init(&text);
+	bytes_put_char(&text, ' ');
+	if (runs_count(set) > 0) {
+		imap_put_set(&text, set);
+	}
+	return bytes_steal(&text);
+}
+
+static void check_view(struct run_state *run, const struct imap_mailbox *view)
+{
+	char *in_view = print_set(&view->messages);
+	char *in_model = print_set(model_of(run, view));
+	uint64_t n_unread = 0;
+	struct run part;
+	for (uint64_t n = 1; n <= UINT32_MAX && runs_next(&view->messages, n, &part);
+		n = (uint64_t)part.last + 1) {
+		if (!imap_mailbox_is_read(view, part.value)) {
+			n_unread += (uint64_t)part.last - part.first + 1;
+		}
+	}
+	if (strcmp(in_view, in_model) != 0) {
+		fail(run, "the view of %s holds%.300s, but told were%.300s", view->name, in_view,
+			in_model);
+	} else if (n_unread != view->n_unread) {
+		fail(run, "%llu messages of %s are unread, not %llu", (unsigned long long)n_unread,
+			view->name, (unsigned long long)view->n_unread);
+	}
+	free(in_view);
+	free(in_model);
+}
+
+static void check_message(struct run_state *run, const struct imap_event *event, size_t i)
+{
+	struct runs *model = model_of(run, event->mailbox);
+	uint32_t uid = event->messages[i]->uid;
+	bool is_known = runs_get(model, uid, NULL);
+	if (event->n_messages > 1000 ||
+		(event->kind == IMAP_EVENT_NEW && event->n_messages > 100)) {
+		fail(run, "%zu messages in one event", event->n_messages);
+	}
+	if (i > 0 && event->messages[i - 1]->uid >= uid) {
+		fail(run, "messages are not by ascending UID");
+	}
+	if (is_known != (event->kind == IMAP_EVENT_FLAGS)) {
+		fail(run, "message %u of %s was %stold before", uid, event->mailbox->name,
+			is_known ? "" : "not ");
+	}
+	runs_set(model, uid, uid, 0);
+}
+
+static void check_event(struct run_state *run, const struct imap_event *event)
+{
+	struct run part;
+	struct runs *model = event->mailbox ? model_of(run, event->mailbox) : NULL;
+	if (event->failure.kind != FAILURE_NONE) {
+		snprintf(run->failure, sizeof(run->failure), "%s", event->failure.text);
+		if (strstr(event->failure.text, run->password)) {
+			fail(run, "a failure quotes the secret: %s", event->failure.text);
+		}
+	}
+	if (event->kind == IMAP_EVENT_NEW || event->kind == IMAP_EVENT_FLAGS) {
+		for (size_t i = 0; i < event->n_messages; i++) {
+			check_message(run, event, i);
+		}
+	} else if (event->kind == IMAP_EVENT_BASELINE) {
+		runs_done(model);
+		runs_init(model);
+		for (uint64_t n = 1; n <= UINT32_MAX && runs_next(&event->baseline, n, &part);
+			n = (uint64_t)part.last + 1) {
+			runs_set(model, part.first, part.last, 0);
+		}
+	} else if (event->kind == IMAP_EVENT_EXPUNGED) {
+		for (uint64_t n = 1; n <= UINT32_MAX && runs_next(&event->uids, n, &part);
+			n = (uint64_t)part.last + 1) {
+			for (uint64_t uid = part.first; uid <= part.last; uid++) {
+				if (!runs_get(model, uid, NULL)) {
+					fail(run, "message %u is gone, but was never told",
+						(unsigned int)uid);
+				}
+			}
+			runs_unset(model, part.first, part.last);
+		}
+	} else if (event->kind == IMAP_EVENT_CLOSED) {
+		for (size_t i = 0; i < run->n_views; i++) {
+			check_view(run, run->views[i]);
+		}
+	}
+}
+
+static void check_trace(struct run_state *run)
+{
+	struct span span = bytes_span(&run->trace);
+	if (span.len > 0 && memmem(span.data, span.len, run->password, strlen(run->password))) {
+		fail(run, "the secret is in the trace");
+	}
+	bytes_clear(&run->trace);
+}
+
 static void print_event(struct run_state *run, const struct imap_event *event)
 {
 	const char *name = event->mailbox ? event->mailbox->name : "";
@@ -185,6 +317,7 @@ static void print_event(struct run_state *run, const struct imap_event *event)
 		return;
 	}
 	flush_chunk(run);
+	check_event(run, event);
 	switch (event->kind) {
 	case IMAP_EVENT_STATE:
 	case IMAP_EVENT_CHUNK:
@@ -267,8 +400,9 @@ static void print_event(struct run_state *run, const struct imap_event *event)
 			event->failure.kind ? " " : "", failure_name(event->failure.kind));
 		return;
 	case IMAP_EVENT_CLOSED:
-		told(run, "closed%s%s%s", event->failure.kind ? " " : "",
-			failure_name(event->failure.kind), end_name(event->end));
+		told(run, event->retry_after_usec ? "closed%s%s%s after=%.3f" : "closed%s%s%s",
+			event->failure.kind ? " " : "", failure_name(event->failure.kind),
+			end_name(event->end), (double)event->retry_after_usec / 1e6);
 		return;
 	}
 }
@@ -277,9 +411,9 @@ static void print_event(struct run_state *run, const struct imap_event *event)
 
 static void give_credentials(struct run_state *run)
 {
-	struct imap_credentials credentials = {.user = "jo",
+	struct imap_credentials credentials = {.user = run->user,
 		.kind = run->options.secret_kind,
-		.secret = run->options.secret_kind == IMAP_SECRET_NONE ? NULL : "secret",
+		.secret = run->options.secret_kind == IMAP_SECRET_NONE ? NULL : run->password,
 		.host = "imap.example.org",
 		.port = 993};
 	imap_client_credentials(run->client, &credentials, run->now);
@@ -288,7 +422,7 @@ static void give_credentials(struct run_state *run)
 static void settle_client(struct run_state *run)
 {
 	for (bool again = true; again;) {
-		struct imap_event *event;
+		const struct imap_event *event;
 		bool wants_credentials = false, is_ready = false;
 		while ((event = imap_client_next_event(run->client))) {
 			print_event(run, event);
@@ -306,8 +440,9 @@ static void settle_client(struct run_state *run)
 			again = true;
 		}
 	}
+	check_trace(run);
 	struct span output = imap_client_output(run->client);
-	if (output.len > 0) {
+	if (output.len > 0 && !run->is_stalled) {
 		bytes_put(&run->said, output.data, output.len);
 		imap_client_sent(run->client, output.len, run->now);
 	}
@@ -323,6 +458,7 @@ static struct imap_mailbox *view_of(struct run_state *run, const char *name)
 	if (run->n_views == sizeof(run->views) / sizeof(run->views[0])) {
 		abort();
 	}
+	runs_init(&run->models[run->n_views]);
 	run->views[run->n_views] = imap_mailbox_new(name);
 	return run->views[run->n_views++];
 }
@@ -366,8 +502,8 @@ static void feed(struct run_state *run, const uint8_t *data, size_t len)
 
 /* -- the script's words -- */
 
-/* "$7" to the tag, \xHH to the octet. */
-static char *expand(const char *text, size_t *ret_len)
+/* "$7" to the tag, \xHH to the octet, "%n+7" to the count. */
+static char *expand(const char *text, unsigned long count, size_t *ret_len)
 {
 	struct bytes out;
 	bytes_init(&out);
@@ -380,6 +516,11 @@ static char *expand(const char *text, size_t *ret_len)
 			char hex[3] = {p[2], p[3], 0};
 			bytes_put_char(&out, (char)strtoul(hex, NULL, 16));
 			p += 4;
+		} else if (count > 0 && p[0] == '%' && p[1] == 'n') {
+			char *end = (char *)p + 2;
+			unsigned long more = p[2] == '+' ? strtoul(p + 3, &end, 10) : 0;
+			bytes_printf(&out, "%lu", count + more);
+			p = end;
 		} else {
 			bytes_put_char(&out, *p++);
 		}
@@ -423,7 +564,16 @@ static void set_option(struct run_state *run, const char *word)
 			return;
 		}
 	}
-	if (strncmp(word, "auth=", 5) == 0) {
+	size_t len;
+	if (strncmp(word, "user=", 5) == 0) {
+		free(run->user);
+		run->user = expand(word + 5, 0, &len);
+	} else if (strncmp(word, "password=", 9) == 0) {
+		free(run->password);
+		run->password = expand(word + 9, 0, &len);
+	} else if (strncmp(word, "cuts=", 5) == 0) {
+		run->n_cuts = strtoul(word + 5, NULL, 10);
+	} else if (strncmp(word, "auth=", 5) == 0) {
 		options->auth = word + 5;
 	} else if (strcmp(word, "preview") == 0) {
 		options->preview = true;
@@ -490,6 +640,7 @@ static void restore_view(struct run_state *run, char *words)
 			for (uint64_t n = 1; n <= UINT32_MAX && runs_next(&set, n, &part);
 				n = (uint64_t)part.last + 1) {
 				imap_mailbox_put(view, part.first, part.last, value);
+				runs_set(model_of(run, view), part.first, part.last, 0);
 			}
 			runs_done(&set);
 		}
@@ -531,7 +682,7 @@ static unsigned int items_of(const char *names)
 
 /* refresh ID BOX | fetch ID BOX UIDS ITEMS | raw ID BOX UID | store ID BOX UIDS +FLAG -FLAG...
  * | move ID BOX UIDS TARGET | list ID PATTERN | cancel ID | watch BOX | drop BOX | logout | secured
- * | compressed | credentials | probe */
+ * | compressed | credentials | probe | stall (nobody takes the output) | flow */
 static void call_intent(struct run_state *run, char *text)
 {
 	char *words[16] = {0}, *rest = NULL;
@@ -564,7 +715,8 @@ static void call_intent(struct run_state *run, char *text)
 	} else if (strcmp(words[0], "cancel") == 0) {
 		imap_client_cancel(client, id, run->now);
 	} else if (strcmp(words[0], "watch") == 0) {
-		imap_client_watch(client, view_of(run, words[1]), run->now);
+		imap_client_watch(client,
+			strcmp(words[1], "none") == 0 ? NULL : view_of(run, words[1]), run->now);
 	} else if (strcmp(words[0], "drop") == 0) {
 		imap_client_drop(client, view_of(run, words[1]), run->now);
 	} else if (strcmp(words[0], "logout") == 0) {
@@ -577,6 +729,10 @@ static void call_intent(struct run_state *run, char *text)
 		give_credentials(run);
 	} else if (strcmp(words[0], "probe") == 0) {
 		imap_client_probe(client, run->now);
+	} else if (strcmp(words[0], "stall") == 0) {
+		run->is_stalled = true;
+	} else if (strcmp(words[0], "flow") == 0) {
+		run->is_stalled = false;
 	} else {
 		fail(run, "unknown intent %s", words[0]);
 	}
@@ -587,7 +743,7 @@ static void call_intent(struct run_state *run, char *text)
 static void expect_said(struct run_state *run, const char *line)
 {
 	size_t len;
-	char *wanted = expand(line, &len);
+	char *wanted = expand(line, 0, &len);
 	struct span said = bytes_span(&run->said);
 	const uint8_t *end = said.len ? memmem(said.data, said.len, "\r\n", 2) : NULL;
 	if (!end) {
@@ -646,13 +802,13 @@ static void say(struct run_state *run)
 			n_times = strtoul(line, &end, 10);
 			line = end + 1;
 		}
-		size_t len;
-		char *text = expand(line, &len);
-		for (unsigned long i = 0; i < n_times; i++) {
+		for (unsigned long i = 1; i <= n_times; i++) {
+			size_t len;
+			char *text = expand(line, kind == '*' ? i : 0, &len);
 			bytes_put(&data, text, len);
 			bytes_put_str(&data, kind == '+' ? "" : "\r\n");
+			free(text);
 		}
-		free(text);
 		run->line++;
 	}
 	struct span span = bytes_span(&data);
@@ -675,10 +831,26 @@ static void run_line(struct run_state *run, const char *line)
 		expect_said(run, "");
 	} else if (strncmp(line, "E: ", 3) == 0) {
 		expect_told(run, line + 3);
+	} else if (strncmp(line, "E* ", 3) == 0) {
+		char *end;
+		unsigned long n_times = strtoul(line + 3, &end, 10);
+		for (unsigned long i = 1; i <= n_times && !*run->problem; i++) {
+			size_t len;
+			char *text = expand(end + 1, i, &len);
+			expect_told(run, text);
+			free(text);
+		}
+	} else if (strncmp(line, "F: ", 3) == 0 || strncmp(line, "F! ", 3) == 0) {
+		if ((strstr(run->failure, line + 3) != NULL) != (line[1] == ':')) {
+			fail(run, "the words of the failure are \"%s\"", run->failure);
+		}
 	} else if (strncmp(line, "? ", 2) == 0) {
 		const char *state = imap_state_name(imap_client_state(run->client));
 		if (strcmp(state, line + 2) != 0) {
 			fail(run, "the state is \"%s\"", state);
+		}
+		for (size_t i = 0; i < run->n_views && strcmp(state, "idling") == 0; i++) {
+			check_view(run, run->views[i]);
 		}
 	} else if (strncmp(line, "T: ", 3) == 0) {
 		pass_time(run, strtod(line + 3, NULL));
@@ -741,7 +913,8 @@ static void check_end(struct run_state *run)
 }
 
 /* The number of octets that the server said, or 0 with the problem on standard output. */
-static size_t run_script(const struct script *script, enum mode mode, size_t cut)
+static size_t run_script(
+	const struct script *script, enum mode mode, size_t cut, size_t *ret_n_cuts)
 {
 	static struct run_state run;
 	char *options[16] = {0};
@@ -756,11 +929,16 @@ static size_t run_script(const struct script *script, enum mode mode, size_t cut
 		.poll_interval_usec = 5 * USEC_PER_MINUTE};
 	bytes_init(&run.said);
 	bytes_init(&run.chunk);
+	bytes_init(&run.trace);
+	run.user = strdup("jo");
+	run.password = strdup("secret");
+	run.n_cuts = 4000;
 	read_preamble(&run, options);
 	run.client = imap_client_new(&run.options, run.now);
 	if (!run.client) {
 		abort();
 	}
+	imap_client_set_trace(run.client, &run.trace);
 	for (run.line = 0; run.line < script->n_lines && !*run.problem && !run.is_over;
 		run.line++) {
 		run_line(&run, script->lines[run.line]);
@@ -771,10 +949,15 @@ static size_t run_script(const struct script *script, enum mode mode, size_t cut
 	imap_client_free(run.client);
 	for (size_t i = 0; i < run.n_views; i++) {
 		imap_mailbox_free(run.views[i]);
+		runs_done(&run.models[i]);
 	}
 	for (size_t i = 0; i < run.n_told; i++) {
 		free(run.told[i]);
 	}
+	free(run.told);
+	free(run.user);
+	free(run.password);
+	bytes_done(&run.trace);
 	for (size_t i = 0; i < 16; i++) {
 		free(options[i]);
 	}
@@ -785,6 +968,7 @@ static size_t run_script(const struct script *script, enum mode mode, size_t cut
 		printf("# %s (%s at %zu)\n", run.problem, names[mode], cut);
 		return 0;
 	}
+	*ret_n_cuts = run.n_cuts;
 	return run.n_fed ? run.n_fed : 1;
 }
 
@@ -825,21 +1009,22 @@ static bool test_script(const char *path)
 {
 	struct script script;
 	read_script(path, &script);
-	size_t n_octets = run_script(&script, MODE_WHOLE, 0);
+	size_t n_cuts = 0;
+	size_t n_octets = run_script(&script, MODE_WHOLE, 0, &n_cuts);
 	bool is_ok = report(n_octets > 0, path, "whole");
 	if (is_ok) {
-		/* A long conversation is cut at some 4,000 places, evenly. */
-		size_t step = n_octets / 4000 + 1;
-		bool is_fine = run_script(&script, MODE_OCTETS, 0) > 0;
+		/* A long conversation is cut at some 4,000 places, or fewer, evenly. */
+		size_t step = n_octets / n_cuts + 1;
+		bool is_fine = run_script(&script, MODE_OCTETS, 0, &n_cuts) > 0;
 		is_ok = report(is_fine, path, "octet by octet") && is_ok;
 		is_fine = true;
 		for (size_t cut = 1; cut < n_octets && is_fine; cut += step) {
-			is_fine = run_script(&script, MODE_SPLIT, cut) > 0;
+			is_fine = run_script(&script, MODE_SPLIT, cut, &n_cuts) > 0;
 		}
 		is_ok = report(is_fine, path, "cut at every position") && is_ok;
 		is_fine = true;
 		for (size_t cut = 0; cut < n_octets && is_fine; cut += step) {
-			is_fine = run_script(&script, MODE_ENDED, cut) > 0;
+			is_fine = run_script(&script, MODE_ENDED, cut, &n_cuts) > 0;
 		}
 		is_ok = report(is_fine, path, "ended at every position") && is_ok;
 	}
