@@ -496,7 +496,7 @@ static void find_flags(const void *address, char *flags, size_t size)
 		if (sscanf(line, "%lx-%lx ", &start, &end) == 2) {
 			is_inside = (unsigned long)address >= start && (unsigned long)address < end;
 		} else if (is_inside && strncmp(line, "VmFlags:", 8) == 0) {
-			snprintf(flags, size, "%s", line);
+			snprintf(flags, size, "%.500s", line);
 		}
 	}
 	fclose(f);
