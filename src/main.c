@@ -43,7 +43,7 @@ struct daemon {
 	char *config_path;
 	char *state_path;
 	int trace_fd;
-	struct ev_loop *loop; /* borrowed: the default one */
+	struct ev_loop *loop;
 	struct turn *turn;
 	struct task task;     /* woken by accounts, bus and service: see what they have */
 	struct task deadline; /* of stopping */
@@ -66,6 +66,8 @@ static void harden(void)
 {
 	umask(077);
 	signal(SIGPIPE, SIG_IGN);
+	/* A file that must not grow is an error of its write, not the end. */
+	signal(SIGXFSZ, SIG_IGN);
 	if (setrlimit(RLIMIT_CORE, &(struct rlimit){0}) < 0) {
 		log_warning(NULL, NULL, "core dumps cannot be forbidden: %s", strerror(errno));
 	}
@@ -314,7 +316,8 @@ static int open_trace(struct daemon *daemon)
 /* 0, or the code to exit with. */
 static int start(struct daemon *daemon)
 {
-	daemon->loop = ev_default_loop(EVFLAG_AUTO | EVFLAG_NOENV);
+	/* Not the default loop: that one reaps every child, and takes the exit codes with it. */
+	daemon->loop = ev_loop_new(EVFLAG_AUTO | EVFLAG_NOENV);
 	int error = daemon->loop ? turn_new(daemon->loop, &daemon->turn) : -ENOMEM;
 	if (error < 0) {
 		log_error(NULL, NULL, "cannot begin: %s", strerror(-error));
