@@ -87,11 +87,13 @@ static bool read_digits(const char **at, size_t n_min, size_t n_max, int *ret_nu
 
 static bool read_month(const char **at, int *ret_month)
 {
-	static const char names[] = "janfebmaraprmayjunjulaugsepoctnovdec";
+	static const char *const names[] = {
+		"jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"};
+	struct span name = {.data = (const uint8_t *)*at, .len = strnlen(*at, 3)};
 
 	for (int month = 0; month < 12; month++) {
-		if (strncasecmp(*at, names + month * 3, 3) == 0) {
-			*at += 3;
+		if (span_equal_nocase(name, names[month])) {
+			*at += name.len;
 			*ret_month = month + 1;
 			return true;
 		}
@@ -252,16 +254,23 @@ static bool read_thread_id(struct fetch *fetch)
 }
 
 /* Gmail's identifiers are unsigned 64-bit numbers. */
+static bool read_gm_id(struct fetch *fetch, enum imap_item item, uint64_t *ret_id)
+{
+	if (!imap_is_digit(imap_lexer_peek(fetch->lexer))) {
+		return imap_lexer_skip_value(fetch->lexer);
+	}
+	fetch->message->items |= item;
+	return imap_lexer_number(fetch->lexer, UINT64_MAX, ret_id);
+}
+
 static bool read_gm_msgid(struct fetch *fetch)
 {
-	fetch->message->items |= IMAP_ITEM_GM_MSGID;
-	return imap_lexer_number(fetch->lexer, UINT64_MAX, &fetch->message->gm_msgid);
+	return read_gm_id(fetch, IMAP_ITEM_GM_MSGID, &fetch->message->gm_msgid);
 }
 
 static bool read_gm_thrid(struct fetch *fetch)
 {
-	fetch->message->items |= IMAP_ITEM_GM_THRID;
-	return imap_lexer_number(fetch->lexer, UINT64_MAX, &fetch->message->gm_thrid);
+	return read_gm_id(fetch, IMAP_ITEM_GM_THRID, &fetch->message->gm_thrid);
 }
 
 /* A string of an envelope; nothing where the list ends before it. */

@@ -106,9 +106,11 @@ static enum imap_line classify(struct span record)
 	if (is_status(word)) {
 		return IMAP_LINE_TEXT;
 	}
-	if (span_equal_nocase(word, "SEARCH") || span_equal_nocase(word, "ESEARCH") ||
-		span_equal_nocase(word, "VANISHED")) {
-		return IMAP_LINE_ENDLESS;
+	if (span_equal_nocase(word, "SEARCH") || span_equal_nocase(word, "VANISHED")) {
+		return IMAP_LINE_NUMBERS;
+	}
+	if (span_equal_nocase(word, "ESEARCH")) {
+		return IMAP_LINE_ESEARCH;
 	}
 	if (word.len > 0 && imap_is_digit(word.data[0])) {
 		word = word_at(&at, end);
@@ -117,6 +119,50 @@ static enum imap_line classify(struct span record)
 		}
 	}
 	return IMAP_LINE_DATA;
+}
+
+static bool is_endless(const struct imap_framer *framer)
+{
+	switch (framer->line) {
+	case IMAP_LINE_NUMBERS:
+	case IMAP_LINE_ESEARCH:
+		return framer->n_literals == 0;
+	case IMAP_LINE_UNDECIDED:
+	case IMAP_LINE_TEXT:
+	case IMAP_LINE_DATA:
+	case IMAP_LINE_FETCH:
+		break;
+	}
+	return false;
+}
+
+static bool can_hold_literals(const struct imap_framer *framer)
+{
+	switch (framer->line) {
+	case IMAP_LINE_DATA:
+	case IMAP_LINE_FETCH:
+		return true;
+	case IMAP_LINE_ESEARCH:
+		return !framer->in_pieces;
+	case IMAP_LINE_UNDECIDED:
+	case IMAP_LINE_TEXT:
+	case IMAP_LINE_NUMBERS:
+		break;
+	}
+	return false;
+}
+
+/* How long the line may be. A sender must not be able to break our connection by what he writes to
+ * a thousand people, so an envelope may take all that is left for the response. */
+static size_t line_limit(const struct imap_framer *framer)
+{
+	const struct imap_limits *limits = framer->limits;
+	size_t in_literals = bytes_len(&framer->record) - framer->line_len;
+
+	if (framer->line != IMAP_LINE_FETCH) {
+		return limits->line;
+	}
+	return MAX(limits->line, limits->response - MIN(limits->response, in_literals));
 }
 
 /* "{n}", "{n+}" or "~{n}" at the end of the fragment, which has no octet of an earlier literal. */
@@ -179,12 +225,15 @@ static enum imap_literal_fate fate_of(
 {
 	const struct imap_limits *limits = framer->limits;
 	size_t len = bytes_len(&framer->record);
-	size_t line_left = limits->line - MIN(limits->line, framer->line_len);
+	size_t line_left = limits->line;
 
+	if (framer->line != IMAP_LINE_FETCH) {
+		line_left -= MIN(limits->line, framer->line_len);
+	}
 	if (framer->streaming && framer->line == IMAP_LINE_FETCH && is_whole_body(before)) {
 		return IMAP_LITERAL_STREAMED;
 	}
-	/* whatever is kept leaves room for the rest of the line */
+	/* whatever is kept leaves room for what the line may still hold */
 	if (size > limits->literal || len > limits->response ||
 		line_left > limits->response - len || size > limits->response - len - line_left) {
 		return IMAP_LITERAL_SKIPPED;
@@ -239,11 +288,10 @@ static int end_line(struct imap_framer *framer, enum imap_frame *ret_frame)
 	if (framer->line == IMAP_LINE_UNDECIDED) {
 		framer->line = classify(record);
 	}
-	if (framer->line_len > framer->limits->line &&
-		(framer->line != IMAP_LINE_ENDLESS || framer->n_literals > 0)) {
+	if (!is_endless(framer) && framer->line_len > line_limit(framer)) {
 		return fail(framer, -EMSGSIZE, "a line is too long");
 	}
-	if (framer->line != IMAP_LINE_TEXT && !framer->in_pieces) {
+	if (can_hold_literals(framer)) {
 		fragment = (struct span){.data = record.data + framer->fragment_start,
 			.len = record.len - framer->fragment_start};
 		if (ends_in_literal(fragment, &start, &size)) {
@@ -257,15 +305,14 @@ static int end_line(struct imap_framer *framer, enum imap_frame *ret_frame)
 /* How many octets the line may still take before a decision is due; never 0. */
 static size_t line_room(const struct imap_framer *framer)
 {
-	size_t line_max = framer->limits->line + 2; /* a line, its CR, and one too many */
-
 	if (framer->in_pieces) {
 		return PIECE_SIZE - bytes_len(&framer->record);
 	}
+	/* a line, its CR, and one too many */
 	if (framer->line == IMAP_LINE_UNDECIDED) {
-		return MIN(PIECE_SIZE, line_max) - framer->line_len;
+		return MIN(PIECE_SIZE, framer->limits->line + 2) - framer->line_len;
 	}
-	return line_max - framer->line_len;
+	return line_limit(framer) + 2 - framer->line_len;
 }
 
 /* The line has used up its room and goes on. */
@@ -273,13 +320,13 @@ static int overflow_line(struct imap_framer *framer, enum imap_frame *ret_frame)
 {
 	if (framer->line == IMAP_LINE_UNDECIDED) {
 		framer->line = classify(imap_framer_record(framer));
-		framer->in_pieces = framer->line == IMAP_LINE_ENDLESS;
+		framer->in_pieces = is_endless(framer);
 	}
 	if (framer->in_pieces) {
 		*ret_frame = IMAP_FRAME_PIECE;
 		return 0;
 	}
-	if (framer->line_len >= framer->limits->line + 2) {
+	if (framer->line_len >= line_limit(framer) + 2) {
 		return fail(framer, -EMSGSIZE, "a line is too long");
 	}
 	return 0;

@@ -30,7 +30,8 @@ enum imap_line {
 	IMAP_LINE_TEXT, /* ends in text for people, where "{5}" is no literal */
 	IMAP_LINE_DATA,
 	IMAP_LINE_FETCH,
-	IMAP_LINE_ENDLESS,
+	IMAP_LINE_NUMBERS, /* SEARCH and VANISHED: endless, without strings */
+	IMAP_LINE_ESEARCH, /* endless, with a string perhaps ahead of the numbers */
 };
 
 struct imap_framer {

@@ -172,10 +172,23 @@ static void compact(struct imap_message *message)
 	*message = copy;
 }
 
+/* Not tolower(3), which asks the locale. */
+static uint8_t lower(uint8_t c)
+{
+	return c >= 'A' && c <= 'Z' ? (uint8_t)(c + ('a' - 'A')) : c;
+}
+
 static bool is_same(struct span a, struct span b)
 {
-	return a.len == b.len &&
-		(a.len == 0 || strncasecmp((const char *)a.data, (const char *)b.data, a.len) == 0);
+	if (a.len != b.len) {
+		return false;
+	}
+	for (size_t i = 0; i < a.len; i++) {
+		if (lower(a.data[i]) != lower(b.data[i])) {
+			return false;
+		}
+	}
+	return true;
 }
 
 static void merge_section(struct imap_message *message, const struct imap_section *from)

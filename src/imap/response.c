@@ -46,6 +46,7 @@ struct imap_parser *imap_parser_new(const struct imap_limits *limits)
 	parser->limits = *limits;
 	/* room for sums */
 	parser->limits.line = MIN(limits->line, SIZE_MAX / 4);
+	parser->limits.response = MIN(limits->response, SIZE_MAX / 4);
 	parser->limits.literal = MIN(limits->literal, SIZE_MAX / 4);
 	imap_framer_init(&parser->framer, &parser->limits);
 	arena_init(&parser->arena);

@@ -23,7 +23,8 @@
 #include "util/runs.h"
 
 struct imap_limits {
-	size_t line;         /* octets of a line, literals not counted: 65536 */
+	size_t line;         /* octets of a line, literals not counted: 65536; those of a FETCH may be
+	                      * as many as the response may have, since senders write them */
 	size_t literal;      /* octets of a literal that is kept; a longer one is skipped and reads as
 	                      * NIL: 262144 */
 	uint64_t skipped;    /* octets of a literal that is skipped or streamed; more is an error of the

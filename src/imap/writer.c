@@ -57,7 +57,8 @@ void imap_put_quoted(struct bytes *bytes, const char *str)
 void imap_put_astring(struct bytes *bytes, const char *str)
 {
 	/* an atom NIL would be a string here, but few would read it so */
-	if (is_atom(str) && strlen(str) <= QUOTED_LEN_MAX && strcasecmp(str, "NIL") != 0) {
+	if (is_atom(str) && strlen(str) <= QUOTED_LEN_MAX &&
+		!span_equal_nocase(span_of(str), "NIL")) {
 		bytes_put_str(bytes, str);
 	} else {
 		imap_put_quoted(bytes, str);
@@ -99,7 +100,7 @@ bool imap_is_flag(const char *str)
 		"\\Answered", "\\Flagged", "\\Deleted", "\\Seen", "\\Draft"};
 
 	for (size_t i = 0; i < sizeof(system_flags) / sizeof(*system_flags); i++) {
-		if (strcasecmp(str, system_flags[i]) == 0) {
+		if (span_equal_nocase(span_of(str), system_flags[i])) {
 			return true;
 		}
 	}

@@ -114,15 +114,42 @@ static void test_line_with_literals(void **state)
 
 	(void)state;
 	limits.line = 40;
-	check_built(&limits, false, build("* 5 FETCH (X {9}\r\n", "123456789", 1, " UID 7)\r\n"),
-		"FETCH 5 uid=7\n");
-	check_built(&limits, false, build("* 5 FETCH (", "X {1}\r\nz ", 4, "UID 123456)\r\n"),
+	check_built(
+		&limits, false, build("* FOO (", "X {9}\r\n123456789 ", 5, "12)\r\n"), "UNKNOWN\n");
+	check_built(&limits, false, build("* FOO (", "X {9}\r\n123456789 ", 5, "123)\r\n"),
 		"error EMSGSIZE: a line is too long\n");
-	check_built(&limits, false, build("* 5 FETCH (", "X {1}\r\nz ", 3, "UID 12345)\r\n"),
-		"FETCH 5 uid=12345\n");
-	check_built(&limits, false, build("* 5 FETCH (", "X {1}\r\nz ", 3, "UID 123456)\r\n"),
-		"FETCH 5 uid=123456\n");
-	check_built(&limits, false, build("* 5 FETCH (", "X {1}\r\nz ", 3, "UID 1234567)\r\n"),
+	check_built(&limits, false, build("* FOO (", "X {9}\r\n123456789 ", 6, ")\r\n"),
+		"error EMSGSIZE: a line is too long\n");
+	check_built(&limits, false, build("* FOO (", "X {9}\r\n123456789 ", 100, ")\r\n"),
+		"error EMSGSIZE: a line is too long\n");
+}
+
+/* What a sender may write, a long list of addressees for one, may take the whole response. */
+static void test_line_of_a_fetch(void **state)
+{
+	struct imap_limits limits = imap_limits_default;
+
+	(void)state;
+	check_built(&limits, false,
+		build("* 1 FETCH (X (", "(\"A Name\" NIL \"mailbox\" \"example.org\")", 20000,
+			") UID 5)\r\n"),
+		"FETCH 1 uid=5\n");
+	limits.line = 30;
+	limits.response = 100;
+	check_built(&limits, false, build("* 1 FETCH (X \"", "x", 79, "\" UID 5)\r\n"),
+		"error EMSGSIZE: a line is too long\n");
+	check_built(&limits, false, build("* 1 FETCH (X \"", "x", 78, "\" UID 5)\r\n"),
+		"FETCH 1 uid=5\n");
+	check_built(&limits, false, build("* 1 FETCH (X \"", "x", 77000, "\" UID 5)\r\n"),
+		"error EMSGSIZE: a line is too long\n");
+	/* octets of literals that are kept are taken off */
+	check_built(&limits, false,
+		build("* 1 FETCH (X {50}\r\n01234567890123456789012345678901234567890123456789 Y ",
+			"x", 23, " UID 5)\r\n"),
+		"FETCH 1 uid=5\n");
+	check_built(&limits, false,
+		build("* 1 FETCH (X {50}\r\n01234567890123456789012345678901234567890123456789 Y ",
+			"x", 24, " UID 5)\r\n"),
 		"error EMSGSIZE: a line is too long\n");
 }
 
@@ -192,9 +219,9 @@ static void test_response_limit(void **state)
 	struct imap_limits limits = imap_limits_default;
 
 	(void)state;
-	/* 31 octets of line up to the first literal, so 69 of the line and 100 are left for it */
+	/* 24 octets up to the literal, and 100 kept free for the line */
 	limits.line = 100;
-	limits.response = 200;
+	limits.response = 224;
 	check_literal(&limits, false, 100,
 		"FETCH 5 uid=7 section\"1\" "
 		"=\"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
@@ -206,8 +233,7 @@ static void test_response_limit(void **state)
 			" UID 7)\r\n"),
 		"FETCH 5 uid=7 section\"1\" =\"012345678901234567890123456789\" 30"
 		" section\"1\" =\"012345678901234567890123456789\" 30"
-		" section\"1\" =\"012345678901234567890123456789\" 30"
-		" section\"1\" =NIL 30\n");
+		" section\"1\" =NIL 30 section\"1\" =NIL 30\n");
 	/* a limit below that of the line keeps nothing, and breaks nothing */
 	limits.response = 0;
 	check_literal(&limits, false, 1, "FETCH 5 uid=7 section\"1\" =NIL 1\nEXISTS 1\n");
@@ -403,6 +429,21 @@ static void test_endless_and_broken(void **state)
 		"INVALID \"a number was expected\" after 1{1}\nEXISTS 1\n");
 }
 
+/* They hold no literals, short or long; the tag of ESEARCH may be one. */
+static void test_endless_and_literals(void **state)
+{
+	(void)state;
+	check_built(&imap_limits_default, false,
+		build("* SEARCH", " 1", 2, " {1}\r\n* 1 EXISTS\r\n"),
+		"INVALID \"a number was expected\"\nEXISTS 1\n");
+	check_built(&imap_limits_default, false,
+		build("* VANISHED ", "1,", 2, "{1}\r\n* 1 EXISTS\r\n"),
+		"INVALID \"a number was expected\"\nEXISTS 1\n");
+	check_built(&imap_limits_default, false,
+		build("* ESEARCH (TAG {1}\r\n", "A", 1, ") UID ALL 1\r\n"),
+		"ESEARCH tag=\"A\" uid all 1{1}\n");
+}
+
 /* Pieces before the last one say so, and all of them say what is known of the response. */
 static void test_pieces(void **state)
 {
@@ -568,6 +609,7 @@ int main(void)
 		cmocka_unit_test(test_samples),
 		cmocka_unit_test(test_line_limit),
 		cmocka_unit_test(test_line_with_literals),
+		cmocka_unit_test(test_line_of_a_fetch),
 		cmocka_unit_test(test_nul_and_limit),
 		cmocka_unit_test(test_literal_limits),
 		cmocka_unit_test(test_literal_numbers),
@@ -579,6 +621,7 @@ int main(void)
 		cmocka_unit_test(test_endless),
 		cmocka_unit_test(test_endless_with_low_limit),
 		cmocka_unit_test(test_endless_and_broken),
+		cmocka_unit_test(test_endless_and_literals),
 		cmocka_unit_test(test_pieces),
 		cmocka_unit_test(test_chunks_point_into_the_input),
 		cmocka_unit_test(test_lifecycle),
