@@ -315,12 +315,15 @@ void commands_flush(struct imap_client *client)
 void handle_continuation(struct imap_client *client, const struct imap_response *response)
 {
 	struct command *head = commands_head(client);
+	if (client->state == IMAP_STATE_STARTTLS) {
+		/* Also one that comes before STARTTLS left: nothing but the OK is an answer. */
+		client_fail(client, FAILURE_INSECURE, "the server did not agree to STARTTLS");
+		return;
+	}
 	if (!head) {
 		return;
 	}
-	if (head->kind == COMMAND_STARTTLS) {
-		client_fail(client, FAILURE_INSECURE, "the server did not agree to STARTTLS");
-	} else if (head->kind == COMMAND_AUTHENTICATE) {
+	if (head->kind == COMMAND_AUTHENTICATE) {
 		login_continue(client, response->text);
 	} else if (head->kind == COMMAND_IDLE) {
 		handle_idle_continuation(client, head);
