@@ -11,6 +11,7 @@
 
 #include "imap/response.h"
 #include "tests/unit/canonical.h"
+#include "tests/unit/fetch_samples.h"
 #include "tests/unit/response_samples.h"
 #include "util/bytes.h"
 
@@ -24,10 +25,9 @@ static void check(const struct imap_limits *limits, bool streaming, const void *
 }
 
 /* Whole, byte by byte, and cut in two at every position. */
-static void test_samples(void **state)
+static void check_samples(const struct sample *samples, size_t n_samples)
 {
-	(void)state;
-	for (size_t i = 0; i < sizeof(samples) / sizeof(*samples); i++) {
+	for (size_t i = 0; i < n_samples; i++) {
 		const struct sample *s = &samples[i];
 
 		for (size_t step = 1; step < 8; step++) {
@@ -39,6 +39,18 @@ static void test_samples(void **state)
 				s->expected);
 		}
 	}
+}
+
+static void test_samples(void **state)
+{
+	(void)state;
+	check_samples(response_samples, sizeof(response_samples) / sizeof(*response_samples));
+}
+
+static void test_fetch_samples(void **state)
+{
+	(void)state;
+	check_samples(fetch_samples, sizeof(fetch_samples) / sizeof(*fetch_samples));
 }
 
 /* A response of the head, n times the filling, and the tail. */
@@ -607,6 +619,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_samples),
+		cmocka_unit_test(test_fetch_samples),
 		cmocka_unit_test(test_line_limit),
 		cmocka_unit_test(test_line_with_literals),
 		cmocka_unit_test(test_line_of_a_fetch),
