@@ -70,6 +70,7 @@ struct imap_client *imap_client_new(const struct imap_client_options *options, u
 	bytes_init(&client->output);
 	bytes_init(&client->capability_words);
 	bytes_init(&client->secret);
+	bytes_init(&client->sasl_said);
 	bytes_init(&client->tls_unique);
 	bytes_init(&client->tls_exporter);
 	bytes_init(&client->trace_line);
@@ -260,10 +261,10 @@ static void handle_bye(struct imap_client *client, const struct imap_response *r
 		/* What is said in the clear is not for a person's eyes. */
 		failure_set(&failure, FAILURE_SERVER_REFUSED, "the server said BYE before TLS");
 	} else {
+		struct span text = login_text(client, response->text);
 		failure_set(&failure,
 			end == IMAP_END_LIMIT ? FAILURE_LIMIT_EXCEEDED : FAILURE_SERVER_REFUSED,
-			"the server said: BYE %.*s", (int)response->text.len,
-			(const char *)response->text.data);
+			"the server said: BYE %.*s", (int)text.len, (const char *)text.data);
 	}
 	client_close(client, &failure, end, retry_after);
 }

@@ -158,7 +158,7 @@ void command_put_string(struct imap_client *client, struct command *command, con
 	if (can_be_quoted(str)) {
 		imap_put_quoted(bytes, str);
 	} else if (imap_client_has_capability(client, "LITERAL+") ||
-		(len <= 4096 && imap_client_has_capability(client, "LITERAL-"))) {
+		(len <= 4096 && has_extension(client, "LITERAL-"))) {
 		bytes_printf(bytes, "{%zu+}\r\n", len);
 		bytes_put(bytes, str, len);
 	} else if (bytes == &command->text) {

@@ -200,7 +200,8 @@ struct imap_client {
 	struct span *capabilities;
 	size_t n_capabilities;
 	bool has_capabilities;
-	struct bytes secret; /* of the login under way, to keep it out of texts */
+	struct bytes secret;    /* of the login under way, to keep it out of texts */
+	struct bytes sasl_said; /* what was said last in it, for the same */
 	struct imap_sasl *sasl;
 	bool is_authenticated;
 	bool no_compress; /* refused */
@@ -285,6 +286,8 @@ void handle_login(
 	struct imap_client *client, struct command *command, const struct imap_response *response);
 void login_continue(struct imap_client *client, struct span challenge);
 void login_wipe(struct imap_client *client);
+/* What the server says while a login is under way, as far as it may be shown. */
+struct span login_text(const struct imap_client *client, struct span text);
 /* Whether the server has an extension, by its word or because IMAP4rev2 contains it. */
 bool has_extension(const struct imap_client *client, const char *word);
 void take_capabilities(struct imap_client *client, const struct span *words, size_t n_words);

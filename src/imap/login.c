@@ -266,6 +266,7 @@ void login_wipe(struct imap_client *client)
 {
 	client->sasl = imap_sasl_free(client->sasl);
 	bytes_wipe(&client->secret);
+	bytes_wipe(&client->sasl_said);
 	bytes_done(&client->tls_unique);
 	bytes_done(&client->tls_exporter);
 	free(client->credentials_user);
@@ -325,6 +326,15 @@ static void put_login(struct imap_client *client)
 	command_end(client, command);
 }
 
+/* What was said last, to keep it out of texts. */
+static void remember_said(struct imap_client *client, struct span said)
+{
+	bytes_wipe(&client->sasl_said);
+	bytes_reserve(&client->sasl_said, said.len + 1);
+	bytes_put(&client->sasl_said, said.data, said.len);
+	bytes_put_char(&client->sasl_said, '\0');
+}
+
 static void put_authenticate(struct imap_client *client, const char *mechanism)
 {
 	client->mechanism = mechanism;
@@ -357,9 +367,12 @@ static void put_authenticate(struct imap_client *client, const char *mechanism)
 				"user or secret cannot be said in %s", mechanism);
 			return;
 		}
-		if (bytes_len(&command->text) == before) {
+		struct span said = bytes_span(&command->text);
+		if (said.len == before) {
 			bytes_put_char(&command->text, '=');
 		}
+		remember_said(client,
+			(struct span){.data = said.data + before, .len = said.len - before});
 	}
 	command_end(client, command);
 }
@@ -368,7 +381,7 @@ static void authenticate(struct imap_client *client)
 {
 	const char *mechanism;
 	client->phase_deadline = USEC_NEVER;
-	if (strcasecmp(client->auth, "login") == 0) {
+	if (strcmp(client->auth, "login") == 0) { /* the command; "LOGIN" is the mechanism */
 		if (!client->credentials.secret ||
 			client->credentials.kind != IMAP_SECRET_PASSWORD) {
 			client_fail(client, FAILURE_NOT_SUPPORTED,
@@ -440,6 +453,7 @@ void login_continue(struct imap_client *client, struct span challenge)
 		trace_sent_line(client, "*");
 	} else {
 		struct span span = bytes_span(&response);
+		remember_said(client, span);
 		bytes_reserve(&client->output, span.len + 2);
 		bytes_put(&client->output, span.data, span.len);
 		bytes_put_str(&client->output, "\r\n");
@@ -453,18 +467,27 @@ void login_continue(struct imap_client *client, struct span challenge)
 
 /* -- answers -- */
 
-/* The text of a refusal, unless it quotes the secret, as servers do that echo a command. */
+/* Unless it quotes the secret, as servers do that echo a command. */
+struct span login_text(const struct imap_client *client, struct span text)
+{
+	const char *secret = client->credentials.secret;
+	const char *said = (const char *)bytes_span(&client->sasl_said).data;
+	bool is_quoting = (secret && *secret && text_has(text, secret)) ||
+		(said && *said && text_has(text, said));
+	return is_quoting ? span_of("(its words are left out, for they quote ours)") : text;
+}
+
 static void login_refused(struct imap_client *client, const struct imap_response *response)
 {
 	uint64_t retry_after = 0;
 	struct failure failure;
 	enum imap_end end = classify_refusal(response, &retry_after);
-	const char *secret = client->credentials.secret;
-	bool quotes_secret = secret && *secret && text_has(response->text, secret);
-	struct span text = quotes_secret ? span_of("(its words quote the secret)") : response->text;
+	struct span text = login_text(client, response->text);
 	const char *problem = client->sasl ? imap_sasl_token_problem(client->sasl) : "";
 	if (end == IMAP_END_ORDINARY || end == IMAP_END_TOKEN) {
-		end = IMAP_END_CREDENTIALS;
+		/* RFC 5530: a fault of the server says nothing about the password. */
+		end = response->code == IMAP_CODE_SERVERBUG ? IMAP_END_THROTTLED
+							    : IMAP_END_CREDENTIALS;
 	}
 	failure_set(&failure,
 		end == IMAP_END_LIMIT                 ? FAILURE_LIMIT_EXCEEDED

@@ -13,6 +13,7 @@
  *   S+ TEXT                the same without CRLF
  *   S* N TEXT              the same line N times; "%n" is the count from 1, "%n+7" is 7 more
  *   C: LINE                the client has said LINE CRLF, and nothing before it that is not here
+ *   C? LINE                the client may have said LINE, depending on how octets come
  *   E: EVENT               the client has told EVENT, see print_event()
  *   E* N EVENT             so many events, counted as above
  *   F: TEXT                the failure told last has TEXT in its words; F! TEXT: it has not
@@ -829,6 +830,10 @@ static void run_line(struct run_state *run, const char *line)
 		expect_said(run, line + 3);
 	} else if (strcmp(line, "C:") == 0) {
 		expect_said(run, "");
+	} else if (strncmp(line, "C? ", 3) == 0) {
+		if (bytes_len(&run->said) > 0) {
+			expect_said(run, line + 3);
+		}
 	} else if (strncmp(line, "E: ", 3) == 0) {
 		expect_told(run, line + 3);
 	} else if (strncmp(line, "E* ", 3) == 0) {
