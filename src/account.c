@@ -1,0 +1,551 @@
+#include "account.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "account_private.h"
+#include "util/clock.h"
+#include "util/log.h"
+
+static void work(struct task *task);
+
+/* -- beginning and end -- */
+
+struct account *account_new(struct accounts *accounts, const struct config_account *config)
+{
+	struct account *account = calloc(1, sizeof(*account));
+	if (!account) {
+		return NULL;
+	}
+	account->set = accounts;
+	account->config = config;
+	account->budget = config->max_connections;
+	account->state = ACCOUNT_STATE_CONNECTING;
+	account->tls_version = "";
+	list_init(&account->node);
+	list_init(&account->wishes);
+	listing_init(&account->listing);
+	task_init(&account->task, accounts->turn, work);
+	notice_init_embedded(&account->changed, ACCOUNT_EVENT_CHANGED, account, NULL);
+	account->capabilities = calloc(1, sizeof(*account->capabilities));
+	account->key = key_new(accounts->turn, &account->task, config);
+	if (!account->capabilities || !account->key) {
+		return account_free(account);
+	}
+	for (size_t i = 0; i < config->n_mailboxes; i++) {
+		const char *name = config->mailboxes[i];
+		if (!config_is_pattern(name) && !account_find_mailbox(account, name) &&
+			!account_add_mailbox(account, name, true)) {
+			return account_free(account);
+		}
+	}
+	listing_configure(account);
+	return account;
+}
+
+struct account *account_free(struct account *account)
+{
+	if (!account) {
+		return NULL;
+	}
+	list_remove(&account->node);
+	while (!list_is_empty(&account->wishes)) {
+		wish_drop(list_entry(account->wishes.next, struct wish, node));
+	}
+	for (unsigned int i = 0; i < account->n_connections; i++) {
+		connection_free(account->connections[i]);
+	}
+	for (size_t i = 0; i < account->n_mailboxes; i++) {
+		mailbox_free(account->mailboxes[i]);
+	}
+	free(account->mailboxes);
+	listing_done(&account->listing);
+	notice_withdraw(&account->set->queue, &account->changed);
+	key_free(account->key);
+	for (char **word = account->capabilities; word && *word; word++) {
+		free(*word);
+	}
+	free(account->capabilities);
+	task_done(&account->task);
+	free(account);
+	return NULL;
+}
+
+static int tell(struct account *account, struct mailbox *mailbox, enum account_event_kind kind)
+{
+	struct notice *notice = notice_new(kind);
+	if (!notice) {
+		return -ENOMEM;
+	}
+	notice->told.account = account;
+	notice->told.mailbox = mailbox;
+	notice_queue_put(&account->set->queue, notice);
+	return 0;
+}
+
+int account_begin(struct account *account)
+{
+	account->is_announced = true;
+	int error = tell(account, NULL, ACCOUNT_EVENT_ADDED);
+	for (size_t i = 0; error == 0 && i < account->n_mailboxes; i++) {
+		account->mailboxes[i]->is_announced = true;
+		error = tell(account, account->mailboxes[i], ACCOUNT_EVENT_MAILBOX_ADDED);
+	}
+	account_wake(account);
+	return error;
+}
+
+static bool is_configured(const struct config_account *config, const char *name)
+{
+	for (size_t i = 0; i < config->n_mailboxes; i++) {
+		if (strcmp(config->mailboxes[i], name) == 0) {
+			return true;
+		}
+	}
+	return false;
+}
+
+static int configure_mailboxes(struct account *account)
+{
+	const struct config_account *config = account->config;
+	for (size_t i = 0; i < config->n_mailboxes; i++) {
+		const char *name = config->mailboxes[i];
+		if (config_is_pattern(name)) {
+			continue;
+		}
+		struct mailbox *mailbox = account_find_mailbox(account, name);
+		if (!mailbox && !account_add_mailbox(account, name, true)) {
+			return -ENOMEM;
+		}
+		if (mailbox) {
+			mailbox->is_literal = true;
+		}
+	}
+	for (size_t i = account->n_mailboxes; i > 0; i--) {
+		struct mailbox *mailbox = account->mailboxes[i - 1];
+		if (!mailbox->is_literal || is_configured(config, mailbox_name(mailbox))) {
+			continue;
+		}
+		/* Perhaps a pattern finds it now, which the listing will show. */
+		mailbox->is_literal = false;
+	}
+	return 0;
+}
+
+int account_reconfigure(struct account *account, const struct config_account *config)
+{
+	bool is_equal = config_account_equal(account->config, config);
+	account->config = config;
+	key_set_config(account->key, config);
+	for (unsigned int i = 0; i < account->n_connections; i++) {
+		connection_set_config(account->connections[i], config);
+	}
+	account->budget = config->max_connections;
+	int error = 0;
+	if (!is_equal) {
+		error = configure_mailboxes(account);
+		listing_configure(account);
+	}
+	if (account->state == ACCOUNT_STATE_FAILED || key_has_failed(account->key)) {
+		account_retry(account);
+	}
+	account_wake(account);
+	return error;
+}
+
+void account_shut_down(struct account *account)
+{
+	struct failure failure;
+	failure_set(&failure, FAILURE_CANCELLED, "mailidle stops");
+	account_end_wishes(account, NULL, WISH_VISIT, &failure);
+	for (unsigned int i = 0; i < account->n_connections; i++) {
+		connection_stop(account->connections[i]);
+	}
+	account_wake(account);
+}
+
+void account_remove(struct account *account)
+{
+	struct failure failure;
+	failure_set(&failure, FAILURE_CANCELLED, "the account is no longer configured");
+	account_end_wishes(account, NULL, WISH_VISIT, &failure);
+	account->is_removed = true;
+	for (size_t i = account->n_mailboxes; i > 0; i--) {
+		account_remove_mailbox(account, account->mailboxes[i - 1], false);
+	}
+	for (unsigned int i = 0; i < account->n_connections; i++) {
+		connection_stop(account->connections[i]);
+	}
+	if (tell(account, NULL, ACCOUNT_EVENT_REMOVED) < 0) {
+		/* The bus keeps an object that never changes again; nobody is hurt. */
+		log_warning(account_name(account), NULL, "out of memory");
+	}
+	account->is_announced = false;
+	account_wake(account);
+}
+
+void account_cut(struct account *account)
+{
+	for (unsigned int i = 0; i < account->n_connections; i++) {
+		connection_cut(account->connections[i]);
+	}
+	account_wake(account);
+}
+
+bool account_is_quiet(const struct account *account)
+{
+	for (unsigned int i = 0; i < account->n_connections; i++) {
+		if (connection_state(account->connections[i]) != CONNECTION_STOPPED) {
+			return false;
+		}
+	}
+	return true;
+}
+
+void account_wake(struct account *account)
+{
+	task_wake(&account->task);
+}
+
+/* -- mailboxes -- */
+
+struct mailbox *account_add_mailbox(struct account *account, const char *name, bool is_literal)
+{
+	if (account->n_mailboxes == account->n_mailboxes_allocated) {
+		size_t n =
+			account->n_mailboxes_allocated > 0 ? 2 * account->n_mailboxes_allocated : 4;
+		struct mailbox **mailboxes =
+			reallocarray(account->mailboxes, n, sizeof(*mailboxes));
+		if (!mailboxes) {
+			return NULL;
+		}
+		account->mailboxes = mailboxes;
+		account->n_mailboxes_allocated = n;
+	}
+	struct accounts *set = account->set;
+	struct mailbox *mailbox = mailbox_new(account, &set->queue, set->state, name);
+	if (!mailbox) {
+		return NULL;
+	}
+	mailbox->is_literal = is_literal;
+	account->mailboxes[account->n_mailboxes] = mailbox;
+	account->n_mailboxes++;
+	if (account->is_announced) {
+		mailbox->is_announced = true;
+		if (tell(account, mailbox, ACCOUNT_EVENT_MAILBOX_ADDED) < 0) {
+			account->n_mailboxes--;
+			return mailbox_free(mailbox);
+		}
+	}
+	return mailbox;
+}
+
+static void put_forgotten(struct account *account, const struct mailbox *mailbox)
+{
+	struct state_key key = mailbox_key(mailbox);
+	struct notice *notice = notice_new_silent(delta_new(DELTA_FORGOTTEN, &key));
+	if (notice) {
+		notice_queue_put(&account->set->queue, notice);
+	}
+}
+
+void account_remove_mailbox(struct account *account, struct mailbox *mailbox, bool is_forgotten)
+{
+	struct failure failure;
+	failure_set(&failure, FAILURE_NO_SUCH_MAILBOX, "the mailbox is no longer watched");
+	account_detach(account, mailbox);
+	account_end_wishes(account, mailbox, WISH_LISTING, &failure);
+	size_t i = 0;
+	while (account->mailboxes[i] != mailbox) {
+		i++;
+	}
+	account->n_mailboxes--;
+	memmove(account->mailboxes + i, account->mailboxes + i + 1,
+		(account->n_mailboxes - i) * sizeof(struct mailbox *));
+	mailbox->is_announced = false;
+	if (is_forgotten) {
+		put_forgotten(account, mailbox);
+	}
+	if (tell(account, mailbox, ACCOUNT_EVENT_MAILBOX_REMOVED) < 0) {
+		/* The bus still has its object, so that it must not be freed. */
+		log_warning(account_name(account), mailbox_name(mailbox), "out of memory");
+	}
+	account_wake(account);
+}
+
+struct mailbox *account_find_mailbox(const struct account *account, const char *name)
+{
+	for (size_t i = 0; i < account->n_mailboxes; i++) {
+		if (strcmp(mailbox_name(account->mailboxes[i]), name) == 0) {
+			return account->mailboxes[i];
+		}
+	}
+	return NULL;
+}
+
+struct mailbox *account_mailbox_of(const struct account *account, const struct imap_mailbox *view)
+{
+	for (size_t i = 0; view && i < account->n_mailboxes; i++) {
+		if (account->mailboxes[i]->view == view) {
+			return account->mailboxes[i];
+		}
+	}
+	return NULL;
+}
+
+void account_detach(struct account *account, struct mailbox *mailbox)
+{
+	struct connection *connection = mailbox->connection;
+	if (!connection) {
+		return;
+	}
+	serve_events(account, connection);
+	LIST_FOR_EACH_SAFE (node, &account->wishes) {
+		struct wish *wish = list_entry(node, struct wish, node);
+		if (wish->mailbox != mailbox || wish->connection != connection) {
+			continue;
+		}
+		if (!wish->call) {
+			wish_drop(wish);
+		} else if (wish_can_move_on(wish)) {
+			wish_requeue(wish);
+		} else {
+			wish_end_for(wish, FAILURE_OFFLINE, "the connection was closed meanwhile");
+		}
+	}
+	/* Taking in what was told may have ended the connection's use already. */
+	if (mailbox->connection == connection) {
+		connection_drop(connection, mailbox->view);
+		mailbox->connection = NULL;
+		mailbox->is_synchronised = false;
+	}
+}
+
+/* -- wishes -- */
+
+void account_end_wishes(struct account *account, const struct mailbox *mailbox,
+	enum wish_kind spared, const struct failure *failure)
+{
+	LIST_FOR_EACH_SAFE (node, &account->wishes) {
+		struct wish *wish = list_entry(node, struct wish, node);
+		if ((!mailbox || wish->mailbox == mailbox) && wish->kind != spared) {
+			wish_end(wish, failure);
+		}
+	}
+}
+
+/* -- the work -- */
+
+bool account_is_open(const struct account *account)
+{
+	for (unsigned int i = 0; i < account->n_connections; i++) {
+		if (connection_is_logged_in(account->connections[i])) {
+			return true;
+		}
+	}
+	return false;
+}
+
+void account_retry(struct account *account)
+{
+	bool is_needed = key_has_failed(account->key);
+	for (unsigned int i = 0; i < account->n_connections; i++) {
+		enum connection_state state = connection_state(account->connections[i]);
+		is_needed = is_needed || state == CONNECTION_FAILED || state == CONNECTION_WAITING;
+	}
+	account_wake(account);
+	if (!is_needed) {
+		return;
+	}
+	key_renew(account->key);
+	for (unsigned int i = 0; i < account->n_connections; i++) {
+		enum connection_state state = connection_state(account->connections[i]);
+		if (state == CONNECTION_FAILED || state == CONNECTION_WAITING) {
+			connection_start(account->connections[i]);
+		}
+	}
+}
+
+void account_hurry(struct account *account, struct mailbox *mailbox)
+{
+	if (mailbox && mailbox->connection) {
+		connection_hurry(mailbox->connection);
+	}
+	if (!account_is_open(account) && account->n_connections > 0) {
+		connection_hurry(account->connections[0]);
+	}
+	uint64_t now = turn_now(account->set->turn);
+	if (mailbox && mailbox_is_resting(mailbox, now)) {
+		mailbox->rest = now;
+		mailbox->visit_due = now;
+	}
+	account_wake(account);
+}
+
+static void remove_connection(struct account *account, unsigned int i)
+{
+	struct connection *connection = account->connections[i];
+	for (size_t k = 0; k < account->n_mailboxes; k++) {
+		if (account->mailboxes[k]->connection == connection) {
+			account_detach(account, account->mailboxes[k]);
+		}
+	}
+	account->n_connections--;
+	memmove(account->connections + i, account->connections + i + 1,
+		(account->n_connections - i) * sizeof(struct connection *));
+	connection_free(connection);
+}
+
+/* Connections that are over and have nothing to do. */
+static void reap(struct account *account)
+{
+	for (unsigned int i = account->n_connections; i > 0; i--) {
+		if (connection_state(account->connections[i - 1]) == CONNECTION_STOPPED) {
+			remove_connection(account, i - 1);
+		}
+	}
+}
+
+/* As long as nobody is logged in the first connection tries alone: a server that is down, or a
+ * password that is wrong, is asked once. The others have the secret fetched with it. */
+static void line_up(struct account *account)
+{
+	bool is_open = account_is_open(account);
+	for (unsigned int i = 0; i < account->n_connections; i++) {
+		struct connection *connection = account->connections[i];
+		struct connection *first = account->connections[0];
+		enum connection_state leading = connection_state(first);
+		connection_allow(connection, is_open || i == 0);
+		if (is_open || i == 0) {
+			if (connection_is_following(connection)) {
+				connection_start(connection);
+			}
+			continue;
+		}
+		enum connection_state state = connection_state(connection);
+		if (leading == CONNECTION_WAITING &&
+			(state == CONNECTION_UNLOCKING || state == CONNECTION_WAITING)) {
+			connection_follow(connection, first);
+		} else if (leading != CONNECTION_WAITING && connection_is_following(connection)) {
+			connection_start(connection);
+		}
+	}
+}
+
+static void set_deadline(struct account *account)
+{
+	uint64_t now = turn_now(account->set->turn);
+	uint64_t due = share_due(account);
+	if (account->listing.due < due && account->n_connections > 0 &&
+		connection_is_logged_in(account->connections[0])) {
+		due = account->listing.due;
+	}
+	/* What was to wait for long may well be late by some of it. */
+	uint64_t slack = due > now && due != USEC_NEVER ? (due - now) / 8 : 0;
+	if (task_set_deadline(&account->task, due, slack) < 0) {
+		account_wake(account);
+	}
+}
+
+static void work(struct task *task)
+{
+	struct account *account = list_entry(task, struct account, task);
+	struct accounts *set = account->set;
+	reap(account);
+	if (account->is_removed) {
+		if (account_is_quiet(account)) {
+			task_wake(set->queue.owner);
+		}
+		accounts_bury(set, account);
+		return;
+	}
+	if (set->is_shutting_down) {
+		show_account(account);
+		if (account_is_quiet(account)) {
+			task_wake(set->queue.owner);
+		}
+		return;
+	}
+	if (key_take_renewal(account->key)) {
+		account_retry(account);
+	}
+	share_connections(account);
+	line_up(account);
+	listing_work(account);
+	share_visits(account);
+	share_wishes(account);
+	show_account(account);
+	set_deadline(account);
+}
+
+/* -- questions -- */
+
+const char *account_name(const struct account *account)
+{
+	return account->config->name;
+}
+
+const char *account_host(const struct account *account)
+{
+	return account->config->host;
+}
+
+uint16_t account_port(const struct account *account)
+{
+	return account->config->port;
+}
+
+const char *account_user(const struct account *account)
+{
+	return account->config->user;
+}
+
+enum account_state account_state(const struct account *account)
+{
+	return account->state;
+}
+
+const struct failure *account_failure(const struct account *account)
+{
+	return &account->failure;
+}
+
+uint64_t account_next_try_usec(const struct account *account)
+{
+	return account->next_try_usec;
+}
+
+uint64_t account_unread(const struct account *account)
+{
+	uint64_t unread = 0;
+	for (size_t i = 0; i < account->n_mailboxes; i++) {
+		unread += mailbox_unread(account->mailboxes[i]);
+	}
+	return unread;
+}
+
+const char *const *account_capabilities(const struct account *account)
+{
+	return (const char *const *)account->capabilities;
+}
+
+bool account_is_secure(const struct account *account)
+{
+	return account->is_secure;
+}
+
+const char *account_tls_version(const struct account *account)
+{
+	return account->tls_version;
+}
+
+size_t account_n_mailboxes(const struct account *account)
+{
+	return account->n_mailboxes;
+}
+
+struct mailbox *account_mailbox(const struct account *account, size_t index)
+{
+	return account->mailboxes[index];
+}

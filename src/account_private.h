@@ -1,0 +1,206 @@
+/* What the files of the accounts share, and nobody else: the set, the accounts, and who does what.
+ * See account.h for what they are.
+ *
+ *   accounts.c  the set: what is configured, events, what is durable, the end
+ *   account.c   an account: beginning and end, questions, and its one piece of work: whenever
+ *               something has changed, put everything in order again
+ *   share.c     which connection serves which mailbox, visits, wishes to engines
+ *   serve.c     what connections tell
+ *   listing.c   mailboxes that patterns find
+ *   show.c      what State, Error, Mode and the sums are at the moment
+ *   call.c      what callers may ask
+ */
+#pragma once
+
+#include "account.h"
+#include "connection.h"
+#include "gate.h"
+#include "key.h"
+#include "mailbox.h"
+#include "notice.h"
+#include "wish.h"
+
+#define ACCOUNT_N_CONNECTIONS 64
+
+struct listing {
+	uint64_t due;           /* µs of CLOCK_BOOTTIME; USEC_NEVER: nothing is to be listed */
+	unsigned int n_pending; /* patterns on their way */
+	bool has_failed;        /* one of them: what was found is not all */
+	bool was_listed;        /* once before, by this process or another */
+	bool has_changed;       /* the patterns are not those of the last listing */
+	char **names;           /* what was found */
+	size_t n_names, n_names_allocated;
+};
+
+struct account {
+	struct list node;                    /* among the dying ones */
+	struct accounts *set;                /* borrowed */
+	const struct config_account *config; /* borrowed */
+	struct task task;
+	struct key *key;
+	struct mailbox **mailboxes; /* the configuration's order, then as found */
+	size_t n_mailboxes, n_mailboxes_allocated;
+	struct connection *connections[ACCOUNT_N_CONNECTIONS]; /* the first is [0] */
+	unsigned int n_connections;
+	unsigned int n_made; /* connections so far: their numbers */
+	unsigned int budget; /* connections at most: max-connections, or what the server bears */
+	uint64_t limited;    /* when the server last refused one; 0: never */
+	struct list wishes;
+	struct listing listing;
+
+	struct notice changed;
+	bool is_announced; /* the bus knows it */
+	enum account_state state;
+	struct failure failure;
+	uint64_t next_try_usec;
+	uint64_t unread;
+	bool is_secure;
+	const char *tls_version;
+	char **capabilities;
+
+	bool is_removed; /* no longer configured; it logs out */
+	bool is_told;    /* and the bus has been told so */
+};
+
+struct accounts {
+	struct turn *turn;   /* borrowed */
+	struct state *state; /* borrowed */
+	struct task task;    /* commits once more; ends what does not end by itself */
+	struct notice_queue queue;
+	struct gate gate;
+	uint8_t *buffer; /* for all connections */
+	size_t buffer_size;
+	int trace_fd;
+	struct account **list;
+	size_t n;
+	struct list dying;
+	struct config *config; /* the current one */
+	struct config **past;  /* dying accounts still borrow from them */
+	size_t n_past;
+	struct list calls;
+	uint64_t n_ids;
+	struct notice changed;
+	uint64_t unread; /* as shown */
+	bool is_online;  /* as shown */
+	bool is_held;    /* the bus is slow: nothing is read */
+	bool is_shutting_down;
+	uint64_t cut;                    /* when what is still connected is cut; USEC_NEVER */
+	struct account *removed_account; /* the event popped last tells its end */
+	struct mailbox *removed_mailbox;
+};
+
+/* -- accounts.c -- */
+
+uint64_t accounts_new_id(struct accounts *accounts);
+
+/* After anything was put into the queue: whether the bus keeps up. */
+void accounts_check_queue(struct accounts *accounts);
+
+/* A removed account has no connections any more. Frees it if nobody needs it. */
+void accounts_bury(struct accounts *accounts, struct account *account);
+
+/* The sums over all accounts may have changed. */
+void accounts_note(struct accounts *accounts);
+
+/* -- account.c -- */
+
+/* With the mailboxes that the configuration names; nothing is told or begun yet. NULL when out of
+ * memory. */
+struct account *account_new(struct accounts *accounts, const struct config_account *config);
+
+/* Cuts. NULL is allowed. Returns NULL. */
+struct account *account_free(struct account *account);
+
+/* Tells the bus that it is there, and begins. */
+int account_begin(struct account *account);
+
+/* The same account as read again: at most its mailboxes differ. 0 or -ENOMEM. */
+int account_reconfigure(struct account *account, const struct config_account *config);
+
+/* Tells the bus that it is gone, ends its wishes, logs out; accounts_bury() follows. */
+void account_remove(struct account *account);
+
+/* Ends its wishes and logs out. */
+void account_shut_down(struct account *account);
+void account_cut(struct account *account);
+bool account_is_quiet(const struct account *account);
+
+/* Its task will put it in order. */
+void account_wake(struct account *account);
+
+/* A mailbox at the end of the list, told to the bus when the account is. NULL when out of memory.
+ */
+struct mailbox *account_add_mailbox(struct account *account, const char *name, bool is_literal);
+
+/* is_forgotten: it does not exist any more, and nothing of it is kept. */
+void account_remove_mailbox(struct account *account, struct mailbox *mailbox, bool is_forgotten);
+
+struct mailbox *account_find_mailbox(const struct account *account, const char *name);
+struct mailbox *account_mailbox_of(const struct account *account, const struct imap_mailbox *view);
+
+/* Nothing refers to the mailbox's view afterwards; its wishes go back to the queue or end. */
+void account_detach(struct account *account, struct mailbox *mailbox);
+
+/* Ends the wishes for the mailbox (NULL: all of the account), but for those of this kind. */
+void account_end_wishes(struct account *account, const struct mailbox *mailbox,
+	enum wish_kind spared, const struct failure *failure);
+
+/* Logged in by any connection. */
+bool account_is_open(const struct account *account);
+
+/* Tries again now what failed or waits, with a freshly fetched secret. */
+void account_retry(struct account *account);
+
+/* Tries soon, since somebody asks for this mailbox (NULL: for any). */
+void account_hurry(struct account *account, struct mailbox *mailbox);
+
+/* -- share.c -- */
+
+/* Enough connections, each with a mailbox to watch. */
+void share_connections(struct account *account);
+
+/* The connection that serves mailboxes without one of their own; NULL when none is logged in. */
+struct connection *share_visitor(const struct account *account);
+
+/* Visits that are due. */
+void share_visits(struct account *account);
+
+/* Wishes that can be served now go to engines; those that cannot be any more end. */
+void share_wishes(struct account *account);
+
+/* When share_visits() has something to do next: µs of CLOCK_BOOTTIME or USEC_NEVER. */
+uint64_t share_due(const struct account *account);
+
+/* -- serve.c -- */
+
+/* The task of a connection. */
+void serve_connection(struct task *task);
+
+/* Everything that the connection's engine has told is taken in. */
+void serve_events(struct account *account, struct connection *connection);
+
+/* -- listing.c -- */
+
+void listing_init(struct listing *listing);
+void listing_done(struct listing *listing);
+
+/* The account's configuration is new. */
+void listing_configure(struct account *account);
+
+/* Lists when that is due and the first connection is logged in. */
+void listing_work(struct account *account);
+
+/* What a pattern found; and that it has all been said. */
+void listing_gather(struct account *account, const struct imap_event *event);
+void listing_end(struct account *account, const struct failure *failure);
+
+/* -- show.c -- */
+
+/* Puts on show what has changed of mailboxes and account. */
+void show_account(struct account *account);
+
+/* The same for the sums alone. */
+void show_sums(struct account *account);
+
+/* What is known of the server from its first connection, which has just logged in. */
+void show_capabilities(struct account *account, struct imap_client *client);

@@ -1,0 +1,394 @@
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "account_private.h"
+#include "util/clock.h"
+#include "util/log.h"
+
+#define BUFFER_SIZE       ((size_t)64 * 1024)
+#define COMMIT_AGAIN_USEC (30 * USEC_PER_SEC)
+#define SHUTDOWN_USEC     (1500 * USEC_PER_MSEC)
+
+static void on_deadline(struct task *task);
+
+int accounts_new(struct turn *turn, struct task *owner, struct state *state, int trace_fd,
+	struct accounts **ret_accounts)
+{
+	struct accounts *accounts = calloc(1, sizeof(*accounts));
+	if (!accounts) {
+		return -ENOMEM;
+	}
+	accounts->turn = turn;
+	accounts->state = state;
+	accounts->trace_fd = trace_fd;
+	accounts->cut = USEC_NEVER;
+	task_init(&accounts->task, turn, on_deadline);
+	notice_queue_init(&accounts->queue, owner, state);
+	gate_init(&accounts->gate);
+	list_init(&accounts->dying);
+	list_init(&accounts->calls);
+	notice_init_embedded(&accounts->changed, ACCOUNT_EVENT_ROOT_CHANGED, NULL, NULL);
+	accounts->buffer_size = BUFFER_SIZE;
+	accounts->buffer = malloc(BUFFER_SIZE);
+	if (!accounts->buffer) {
+		accounts_free(accounts);
+		return -ENOMEM;
+	}
+	*ret_accounts = accounts;
+	return 0;
+}
+
+static void free_past(struct accounts *accounts)
+{
+	for (size_t i = 0; i < accounts->n_past; i++) {
+		config_free(accounts->past[i]);
+	}
+	free(accounts->past);
+	accounts->past = NULL;
+	accounts->n_past = 0;
+}
+
+struct accounts *accounts_free(struct accounts *accounts)
+{
+	if (!accounts) {
+		return NULL;
+	}
+	/* What was removed but not told yet goes with the events that tell it. */
+	while (accounts_next_event(accounts)) {
+	}
+	for (size_t i = 0; i < accounts->n; i++) {
+		account_free(accounts->list[i]);
+	}
+	while (!list_is_empty(&accounts->dying)) {
+		account_free(list_entry(accounts->dying.next, struct account, node));
+	}
+	while (!list_is_empty(&accounts->calls)) {
+		call_free(list_entry(accounts->calls.next, struct call, node));
+	}
+	free(accounts->list);
+	notice_withdraw(&accounts->queue, &accounts->changed);
+	notice_queue_done(&accounts->queue);
+	task_done(&accounts->task);
+	free_past(accounts);
+	config_free(accounts->config);
+	free(accounts->buffer);
+	free(accounts);
+	return NULL;
+}
+
+/* -- configuration -- */
+
+static struct account *find(const struct accounts *accounts, const char *name)
+{
+	for (size_t i = 0; i < accounts->n; i++) {
+		if (strcmp(account_name(accounts->list[i]), name) == 0) {
+			return accounts->list[i];
+		}
+	}
+	return NULL;
+}
+
+/* Whether it may keep its connections: at most the mailboxes differ. */
+static bool is_similar(const struct config_account *a, const struct config_account *b)
+{
+	struct config_account copy = *b;
+	copy.mailboxes = a->mailboxes;
+	copy.n_mailboxes = a->n_mailboxes;
+	return config_account_equal(a, &copy);
+}
+
+static bool has(struct account *const *list, size_t n, const struct account *account)
+{
+	for (size_t i = 0; i < n; i++) {
+		if (list[i] == account) {
+			return true;
+		}
+	}
+	return false;
+}
+
+/* The accounts of the configuration, those kept among them. NULL when out of memory. */
+static struct account **new_list(struct accounts *accounts, const struct config *config)
+{
+	struct account **list = calloc(config->n_accounts + 1, sizeof(*list));
+	if (!list) {
+		return NULL;
+	}
+	for (size_t i = 0; i < config->n_accounts; i++) {
+		const struct config_account *wanted = config->accounts[i];
+		struct account *old = find(accounts, wanted->name);
+		list[i] = old && is_similar(old->config, wanted) ? old
+								 : account_new(accounts, wanted);
+		if (list[i]) {
+			continue;
+		}
+		while (i > 0) {
+			i--;
+			if (!has(accounts->list, accounts->n, list[i])) {
+				account_free(list[i]);
+			}
+		}
+		free(list);
+		return NULL;
+	}
+	return list;
+}
+
+static int keep_past(struct accounts *accounts)
+{
+	if (!accounts->config) {
+		return 0;
+	}
+	struct config **past = reallocarray(accounts->past, accounts->n_past + 1, sizeof(*past));
+	if (!past) {
+		return -ENOMEM;
+	}
+	accounts->past = past;
+	past[accounts->n_past] = accounts->config;
+	accounts->n_past++;
+	return 0;
+}
+
+static void remove_others(struct accounts *accounts, struct account **list, size_t n)
+{
+	for (size_t i = 0; i < accounts->n; i++) {
+		if (!has(list, n, accounts->list[i])) {
+			list_append(&accounts->dying, &accounts->list[i]->node);
+			account_remove(accounts->list[i]);
+		}
+	}
+}
+
+int accounts_configure(struct accounts *accounts, struct config *config)
+{
+	struct account **list = new_list(accounts, config);
+	if (!list || keep_past(accounts) < 0) {
+		for (size_t i = 0; list && i < config->n_accounts; i++) {
+			if (!has(accounts->list, accounts->n, list[i])) {
+				account_free(list[i]);
+			}
+		}
+		free(list);
+		config_free(config);
+		return -ENOMEM;
+	}
+	size_t n = config->n_accounts;
+	struct account **old = accounts->list;
+	size_t n_old = accounts->n;
+	remove_others(accounts, list, n);
+	accounts->config = config;
+	accounts->list = list;
+	accounts->n = n;
+	int error = 0;
+	for (size_t i = 0; i < n; i++) {
+		int result = has(old, n_old, list[i])
+			? account_reconfigure(list[i], config->accounts[i])
+			: account_begin(list[i]);
+		error = error < 0 ? error : result;
+	}
+	free(old);
+	if (list_is_empty(&accounts->dying)) {
+		free_past(accounts);
+	}
+	accounts_note(accounts);
+	return error;
+}
+
+void accounts_bury(struct accounts *accounts, struct account *account)
+{
+	if (!account->is_told || account->n_connections > 0) {
+		return;
+	}
+	list_remove(&account->node);
+	account_free(account);
+	if (list_is_empty(&accounts->dying)) {
+		free_past(accounts);
+	}
+	if (accounts->is_shutting_down) {
+		task_wake(accounts->queue.owner);
+	}
+}
+
+/* -- the end -- */
+
+void accounts_shutdown(struct accounts *accounts)
+{
+	if (accounts->is_shutting_down) {
+		return;
+	}
+	accounts->is_shutting_down = true;
+	for (size_t i = 0; i < accounts->n; i++) {
+		account_shut_down(accounts->list[i]);
+	}
+	accounts->cut = turn_now(accounts->turn) + SHUTDOWN_USEC;
+	if (task_set_deadline(&accounts->task, accounts->cut, 0) < 0) {
+		accounts->cut = 0;
+		task_wake(&accounts->task);
+	}
+	task_wake(accounts->queue.owner);
+}
+
+bool accounts_is_quiet(const struct accounts *accounts)
+{
+	for (size_t i = 0; i < accounts->n; i++) {
+		if (!account_is_quiet(accounts->list[i])) {
+			return false;
+		}
+	}
+	const struct list *dying = &accounts->dying;
+	for (const struct list *node = dying->next; node != dying; node = node->next) {
+		if (!account_is_quiet(list_entry(node, const struct account, node))) {
+			return false;
+		}
+	}
+	return true;
+}
+
+static void cut_all(struct accounts *accounts)
+{
+	for (size_t i = 0; i < accounts->n; i++) {
+		account_cut(accounts->list[i]);
+	}
+	LIST_FOR_EACH (node, &accounts->dying) {
+		account_cut(list_entry(node, struct account, node));
+	}
+	task_wake(accounts->queue.owner);
+}
+
+static void commit(struct accounts *accounts)
+{
+	if (notice_queue_commit(&accounts->queue) == 0) {
+		return;
+	}
+	uint64_t again = turn_now(accounts->turn) + COMMIT_AGAIN_USEC;
+	if (task_set_deadline(&accounts->task, again < accounts->cut ? again : accounts->cut, 0) <
+		0) {
+		log_debug(NULL, NULL, "out of memory: the state is written with the next change");
+	}
+}
+
+static void on_deadline(struct task *task)
+{
+	struct accounts *accounts = list_entry(task, struct accounts, task);
+	if (accounts->cut <= turn_now(accounts->turn)) {
+		accounts->cut = USEC_NEVER;
+		cut_all(accounts);
+	}
+	commit(accounts);
+}
+
+/* -- events -- */
+
+uint64_t accounts_new_id(struct accounts *accounts)
+{
+	accounts->n_ids++;
+	return accounts->n_ids;
+}
+
+static void hold(struct accounts *accounts, bool is_held)
+{
+	accounts->is_held = is_held;
+	for (size_t i = 0; i < accounts->n; i++) {
+		struct account *account = accounts->list[i];
+		for (unsigned int n = 0; n < account->n_connections; n++) {
+			connection_hold(account->connections[n], is_held);
+		}
+	}
+}
+
+void accounts_check_queue(struct accounts *accounts)
+{
+	if (!accounts->is_held && notice_queue_is_full(&accounts->queue)) {
+		log_debug(NULL, NULL, "the bus is slow: nothing is read from servers");
+		hold(accounts, true);
+	}
+}
+
+static void let_go(struct accounts *accounts)
+{
+	struct account *account = accounts->removed_account;
+	accounts->removed_account = NULL;
+	mailbox_free(accounts->removed_mailbox);
+	accounts->removed_mailbox = NULL;
+	if (account) {
+		account->is_told = true;
+		accounts_bury(accounts, account);
+	}
+}
+
+struct account_event *accounts_next_event(struct accounts *accounts)
+{
+	let_go(accounts);
+	struct account_event *event = notice_queue_next(&accounts->queue);
+	if (accounts->is_held && notice_queue_has_room(&accounts->queue)) {
+		hold(accounts, false);
+	}
+	if (event && event->kind == ACCOUNT_EVENT_REMOVED) {
+		accounts->removed_account = event->account;
+	} else if (event && event->kind == ACCOUNT_EVENT_MAILBOX_REMOVED) {
+		accounts->removed_mailbox = event->mailbox;
+	}
+	return event;
+}
+
+void accounts_announced(struct accounts *accounts)
+{
+	commit(accounts);
+}
+
+/* -- questions -- */
+
+size_t accounts_count(const struct accounts *accounts)
+{
+	return accounts->n;
+}
+
+struct account *accounts_get(const struct accounts *accounts, size_t index)
+{
+	return accounts->list[index];
+}
+
+uint64_t accounts_unread(const struct accounts *accounts)
+{
+	uint64_t unread = 0;
+	for (size_t i = 0; i < accounts->n; i++) {
+		unread += account_unread(accounts->list[i]);
+	}
+	return unread;
+}
+
+static bool is_online(enum account_state state)
+{
+	return state == ACCOUNT_STATE_IDLE || state == ACCOUNT_STATE_INTERRUPTING ||
+		state == ACCOUNT_STATE_SYNCHRONIZING || state == ACCOUNT_STATE_FETCHING;
+}
+
+bool accounts_is_online(const struct accounts *accounts)
+{
+	for (size_t i = 0; i < accounts->n; i++) {
+		const struct account *account = accounts->list[i];
+		for (size_t n = 0; n < account->n_mailboxes; n++) {
+			if (is_online(account->mailboxes[n]->state)) {
+				return true;
+			}
+		}
+	}
+	return false;
+}
+
+void accounts_note(struct accounts *accounts)
+{
+	unsigned int properties = 0;
+	uint64_t unread = accounts_unread(accounts);
+	bool online = accounts_is_online(accounts);
+	if (accounts->unread != unread) {
+		accounts->unread = unread;
+		properties |= ACCOUNT_PROPERTY_UNREAD;
+	}
+	if (accounts->is_online != online) {
+		accounts->is_online = online;
+		properties |= ACCOUNT_PROPERTY_ONLINE;
+	}
+	notice_queue_change(&accounts->queue, &accounts->changed, properties);
+}

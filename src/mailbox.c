@@ -1,0 +1,268 @@
+#include "mailbox.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "util/clock.h"
+#include "util/log.h"
+
+const char *account_state_name(enum account_state state)
+{
+	switch (state) {
+	case ACCOUNT_STATE_STOPPED:
+		return "stopped";
+	case ACCOUNT_STATE_OFFLINE:
+		return "offline";
+	case ACCOUNT_STATE_WAITING:
+		return "waiting";
+	case ACCOUNT_STATE_CONNECTING:
+		return "connecting";
+	case ACCOUNT_STATE_AUTHENTICATING:
+		return "authenticating";
+	case ACCOUNT_STATE_SYNCHRONIZING:
+		return "synchronizing";
+	case ACCOUNT_STATE_IDLE:
+		return "idle";
+	case ACCOUNT_STATE_INTERRUPTING:
+		return "interrupting";
+	case ACCOUNT_STATE_FETCHING:
+		return "fetching";
+	case ACCOUNT_STATE_FAILED:
+		return "failed";
+	}
+	return "";
+}
+
+struct mailbox *mailbox_new(
+	struct account *account, struct notice_queue *queue, struct state *state, const char *name)
+{
+	struct mailbox *mailbox = calloc(1, sizeof(*mailbox));
+	if (!mailbox) {
+		return NULL;
+	}
+	mailbox->account = account;
+	mailbox->queue = queue;
+	mailbox->mode = "";
+	mailbox->state = ACCOUNT_STATE_CONNECTING;
+	runs_init(&mailbox->moved);
+	backoff_init(&mailbox->backoff, clock_random());
+	notice_init_embedded(&mailbox->changed, ACCOUNT_EVENT_MAILBOX_CHANGED, account, mailbox);
+	mailbox->view = imap_mailbox_new(name);
+	if (!mailbox->view || mailbox_reload(mailbox, state) < 0) {
+		return mailbox_free(mailbox);
+	}
+	struct state_key key = mailbox_key(mailbox);
+	mailbox->is_stopped = state_is_stopped(state, &key);
+	if (mailbox->is_stopped) {
+		mailbox->state = ACCOUNT_STATE_STOPPED;
+	}
+	return mailbox;
+}
+
+struct mailbox *mailbox_free(struct mailbox *mailbox)
+{
+	if (!mailbox) {
+		return NULL;
+	}
+	notice_withdraw(mailbox->queue, &mailbox->changed);
+	runs_done(&mailbox->moved);
+	imap_mailbox_free(mailbox->view);
+	free(mailbox);
+	return NULL;
+}
+
+int mailbox_reload(struct mailbox *mailbox, struct state *state)
+{
+	struct state_key key = mailbox_key(mailbox);
+	imap_mailbox_reset(mailbox->view);
+	int error = delta_load(state, &key, mailbox->view);
+	if (error == -ENOMEM) {
+		return error;
+	}
+	error = notice_queue_apply(mailbox->queue, &key, mailbox->view);
+	if (error < 0) {
+		imap_mailbox_reset(mailbox->view);
+		return error;
+	}
+	mailbox->stored = mailbox->view->cursor;
+	mailbox->sets_stored = imap_mailbox_flag_sets_end(mailbox->view);
+	mailbox->is_synchronised = false;
+	mailbox_note_view(mailbox);
+	return 0;
+}
+
+struct state_key mailbox_key(const struct mailbox *mailbox)
+{
+	return (struct state_key){
+		.host = account_host(mailbox->account),
+		.user = account_user(mailbox->account),
+		.mailbox = mailbox->view->name,
+	};
+}
+
+static void change(struct mailbox *mailbox, unsigned int properties)
+{
+	if (mailbox->is_announced) {
+		notice_queue_change(mailbox->queue, &mailbox->changed, properties);
+	}
+}
+
+static bool is_same_failure(const struct failure *a, const struct failure *b)
+{
+	return a->kind == b->kind && (a->kind == FAILURE_NONE || strcmp(a->text, b->text) == 0);
+}
+
+static void log_transition(const struct mailbox *mailbox, enum account_state was)
+{
+	const char *account = account_name(mailbox->account);
+	const struct failure *failure = &mailbox->failure;
+	if (failure_is_set(failure)) {
+		log_info(account, mailbox->view->name, "state=%s was=%s error=%s: %s",
+			account_state_name(mailbox->state), account_state_name(was),
+			failure_name(failure->kind), failure->text);
+	} else {
+		log_info(account, mailbox->view->name, "state=%s was=%s",
+			account_state_name(mailbox->state), account_state_name(was));
+	}
+}
+
+void mailbox_enter(struct mailbox *mailbox, enum account_state state, const struct failure *failure,
+	uint64_t next_try_usec)
+{
+	unsigned int properties = 0;
+	enum account_state was = mailbox->state;
+	mailbox->state = state;
+	if (!is_same_failure(&mailbox->failure, failure)) {
+		mailbox->failure = *failure;
+		properties |= ACCOUNT_PROPERTY_ERROR;
+	}
+	if (mailbox->next_try_usec != next_try_usec) {
+		mailbox->next_try_usec = next_try_usec;
+		properties |= ACCOUNT_PROPERTY_NEXT_TRY;
+	}
+	if (was != state) {
+		properties |= ACCOUNT_PROPERTY_STATE;
+		log_transition(mailbox, was);
+	}
+	change(mailbox, properties);
+}
+
+void mailbox_set_mode(struct mailbox *mailbox, const char *mode)
+{
+	if (strcmp(mailbox->mode, mode) != 0) {
+		mailbox->mode = mode;
+		change(mailbox, ACCOUNT_PROPERTY_MODE);
+	}
+}
+
+bool mailbox_is_watched(const struct mailbox *mailbox)
+{
+	return mailbox->connection && connection_watched(mailbox->connection) == mailbox->view;
+}
+
+static struct mailbox_shown look(const struct mailbox *mailbox)
+{
+	return (struct mailbox_shown){
+		.messages = mailbox_messages(mailbox),
+		.unread = mailbox_unread(mailbox),
+		.uidvalidity = mailbox_uidvalidity(mailbox),
+		.uidnext = mailbox_uidnext(mailbox),
+		.highestmodseq = mailbox_highestmodseq(mailbox),
+	};
+}
+
+void mailbox_note_view(struct mailbox *mailbox)
+{
+	struct mailbox_shown was = mailbox->shown;
+	struct mailbox_shown is = look(mailbox);
+	mailbox->shown = is;
+	change(mailbox,
+		(was.messages != is.messages ? ACCOUNT_PROPERTY_MESSAGES : 0) |
+			(was.unread != is.unread ? ACCOUNT_PROPERTY_UNREAD : 0) |
+			(was.uidvalidity != is.uidvalidity ? ACCOUNT_PROPERTY_UIDVALIDITY : 0) |
+			(was.uidnext != is.uidnext ? ACCOUNT_PROPERTY_UIDNEXT : 0) |
+			(was.highestmodseq != is.highestmodseq ? ACCOUNT_PROPERTY_HIGHESTMODSEQ
+							       : 0));
+}
+
+void mailbox_put_to_rest(struct mailbox *mailbox, const struct failure *problem, uint64_t now)
+{
+	mailbox->problem = *problem;
+	uint64_t wait = backoff_next_usec(&mailbox->backoff);
+	mailbox->rest = now + wait;
+	mailbox->rest_usec = clock_realtime_usec() + wait;
+	mailbox->visit_due = mailbox->rest;
+}
+
+bool mailbox_is_resting(const struct mailbox *mailbox, uint64_t now)
+{
+	return mailbox->rest > now;
+}
+
+/* -- questions -- */
+
+static uint32_t saturate(uint64_t n)
+{
+	return n < UINT32_MAX ? (uint32_t)n : UINT32_MAX;
+}
+
+struct account *mailbox_account(const struct mailbox *mailbox)
+{
+	return mailbox->account;
+}
+
+const char *mailbox_name(const struct mailbox *mailbox)
+{
+	return mailbox->view->name;
+}
+
+enum account_state mailbox_state(const struct mailbox *mailbox)
+{
+	return mailbox->state;
+}
+
+const char *mailbox_mode(const struct mailbox *mailbox)
+{
+	return mailbox->mode;
+}
+
+uint32_t mailbox_messages(const struct mailbox *mailbox)
+{
+	return saturate(runs_count(&mailbox->view->messages));
+}
+
+uint32_t mailbox_unread(const struct mailbox *mailbox)
+{
+	return saturate(mailbox->view->n_unread);
+}
+
+uint32_t mailbox_uidvalidity(const struct mailbox *mailbox)
+{
+	return mailbox->view->cursor.uidvalidity;
+}
+
+uint32_t mailbox_uidnext(const struct mailbox *mailbox)
+{
+	return mailbox->view->uidnext;
+}
+
+uint64_t mailbox_highestmodseq(const struct mailbox *mailbox)
+{
+	return mailbox->view->cursor.highestmodseq;
+}
+
+uint64_t mailbox_last_sync_usec(const struct mailbox *mailbox)
+{
+	return mailbox->last_sync_usec;
+}
+
+const struct failure *mailbox_failure(const struct mailbox *mailbox)
+{
+	return &mailbox->failure;
+}
+
+uint64_t mailbox_next_try_usec(const struct mailbox *mailbox)
+{
+	return mailbox->next_try_usec;
+}

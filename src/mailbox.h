@@ -1,0 +1,102 @@
+/* A mailbox of an account: its view, what it shows on the bus, and how what the engine says of it
+ * becomes events for the bus and changes of the state (mailbox_follow.c). It knows which connection
+ * refers to its view, so that never two do, and when it is to be visited or tried again; that all
+ * this happens is the account's task. The questions are in account.h.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "account.h"
+#include "connection.h"
+#include "imap/client.h"
+#include "imap/mailbox.h"
+#include "notice.h"
+#include "util/backoff.h"
+
+/* What was shown last, to see what has changed. */
+struct mailbox_shown {
+	uint32_t messages;
+	uint32_t unread;
+	uint32_t uidvalidity;
+	uint32_t uidnext;
+	uint64_t highestmodseq;
+};
+
+struct mailbox {
+	struct account *account;    /* borrowed */
+	struct notice_queue *queue; /* borrowed */
+	struct imap_mailbox *view;
+	struct notice changed;
+	struct mailbox_shown shown;
+	bool is_literal;   /* the configuration names it; else a pattern found it */
+	bool is_announced; /* the bus knows it */
+
+	enum account_state state;
+	struct failure failure;
+	uint64_t next_try_usec; /* since 1970, 0: none */
+	const char *mode;
+	uint64_t last_sync_usec; /* since 1970, 0: never */
+
+	bool is_stopped;               /* wanted, by Stop */
+	bool is_synchronised;          /* by the connection that refers to it */
+	struct connection *connection; /* borrowed: the one that refers to the view; NULL: none */
+
+	/* It cannot be opened: since when it rests and until when. */
+	struct failure problem;
+	uint64_t rest;      /* µs of CLOCK_BOOTTIME; 0: it does not rest */
+	uint64_t rest_usec; /* the same, since 1970 */
+	struct backoff backoff;
+
+	uint64_t visit_due; /* of a mailbox without a connection of its own */
+	bool is_visited;    /* a visit is under way */
+
+	struct imap_cursor stored; /* as last given to the state */
+	uint16_t sets_stored;      /* one above the highest place of the flag table given to it */
+
+	/* What Moves of ours have brought here and has not been seen yet. */
+	struct runs moved;
+	uint32_t moved_uidvalidity;
+};
+
+/* Loads what is stored. is_stopped: as stored. NULL when out of memory. */
+struct mailbox *mailbox_new(
+	struct account *account, struct notice_queue *queue, struct state *state, const char *name);
+
+/* No connection may refer to its view. NULL is allowed. Returns NULL. */
+struct mailbox *mailbox_free(struct mailbox *mailbox);
+
+/* The view becomes what is stored, and what is about to be: the engine's changes since were lost
+ * on their way. No connection may refer to it. 0 or -ENOMEM. */
+int mailbox_reload(struct mailbox *mailbox, struct state *state);
+
+struct state_key mailbox_key(const struct mailbox *mailbox);
+
+/* Enters a state. failure (kind NONE: none) and next_try_usec are what is shown with it. */
+void mailbox_enter(struct mailbox *mailbox, enum account_state state, const struct failure *failure,
+	uint64_t next_try_usec);
+void mailbox_set_mode(struct mailbox *mailbox, const char *mode);
+
+/* Whether it has a connection of its own, which watches it. */
+bool mailbox_is_watched(const struct mailbox *mailbox);
+
+/* The view is what it is; what of it is shown has changed perhaps. */
+void mailbox_note_view(struct mailbox *mailbox);
+
+/* It cannot be opened: it rests for a while. */
+void mailbox_put_to_rest(struct mailbox *mailbox, const struct failure *problem, uint64_t now);
+bool mailbox_is_resting(const struct mailbox *mailbox, uint64_t now);
+
+/* -- what the engine says of it; 0 or -ENOMEM (something was lost: mailbox_reload()) -- */
+
+int mailbox_follow_baseline(struct mailbox *mailbox, struct imap_event *event);
+
+/* items: what the bus is told of a new message. */
+int mailbox_follow_new(struct mailbox *mailbox, struct imap_event *event, unsigned int items);
+int mailbox_follow_flags(struct mailbox *mailbox, struct imap_event *event);
+int mailbox_follow_expunged(struct mailbox *mailbox, struct imap_event *event);
+int mailbox_follow_synchronised(struct mailbox *mailbox, const struct imap_event *event);
+
+/* These UIDs come from a Move of ours. */
+void mailbox_expect_moved(struct mailbox *mailbox, uint32_t uidvalidity, const struct runs *uids);

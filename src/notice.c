@@ -1,0 +1,238 @@
+#include "notice.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define N_HIGHEST    1000
+#define SIZE_HIGHEST ((size_t)16 * 1024 * 1024)
+
+void notice_queue_init(struct notice_queue *queue, struct task *owner, struct state *state)
+{
+	*queue = (struct notice_queue){.owner = owner, .state = state};
+	list_init(&queue->notices);
+	list_init(&queue->popped);
+	list_init(&queue->told);
+}
+
+static void free_deltas(struct list *deltas)
+{
+	while (!list_is_empty(deltas)) {
+		delta_free(list_entry(deltas->next, struct delta, node));
+	}
+}
+
+void notice_queue_done(struct notice_queue *queue)
+{
+	notice_free(queue->current);
+	queue->current = NULL;
+	while (!list_is_empty(&queue->notices)) {
+		struct notice *notice = list_entry(queue->notices.next, struct notice, node);
+		list_remove(&notice->node);
+		notice_free(notice);
+	}
+	free_deltas(&queue->popped);
+	free_deltas(&queue->told);
+}
+
+struct notice *notice_new(enum account_event_kind kind)
+{
+	struct notice *notice = calloc(1, sizeof(*notice));
+	if (!notice) {
+		return NULL;
+	}
+	list_init(&notice->node);
+	notice->told.kind = kind;
+	notice->told.raw_fd = -1;
+	return notice;
+}
+
+struct notice *notice_new_silent(struct delta *delta)
+{
+	struct notice *notice = delta ? notice_new(ACCOUNT_EVENT_CHANGED) : NULL;
+	if (!notice) {
+		delta_free(delta);
+		return NULL;
+	}
+	notice->is_silent = true;
+	notice->delta = delta;
+	return notice;
+}
+
+static void free_list(struct account_event *told)
+{
+	for (size_t i = 0; i < told->n_list; i++) {
+		free(told->list[i].name);
+		for (char **word = told->list[i].attributes; word && *word; word++) {
+			free(*word);
+		}
+		free(told->list[i].attributes);
+	}
+	free(told->list);
+}
+
+struct notice *notice_free(struct notice *notice)
+{
+	if (!notice || notice->is_embedded) {
+		return NULL;
+	}
+	for (size_t i = 0; i < notice->told.n_messages; i++) {
+		message_free(notice->told.messages[i]);
+	}
+	free(notice->told.messages);
+	free(notice->told.uids);
+	free_list(&notice->told);
+	if (notice->told.raw_fd >= 0) {
+		close(notice->told.raw_fd);
+	}
+	delta_free(notice->delta);
+	free(notice);
+	return NULL;
+}
+
+static size_t measure(const struct notice *notice)
+{
+	size_t size = sizeof(*notice) + notice->told.n_uids * sizeof(*notice->told.uids);
+	for (size_t i = 0; i < notice->told.n_messages; i++) {
+		size += message_size(notice->told.messages[i]);
+	}
+	return size + (notice->delta ? delta_size(notice->delta) : 0);
+}
+
+void notice_queue_put(struct notice_queue *queue, struct notice *notice)
+{
+	notice->size = measure(notice);
+	queue->size += notice->size;
+	queue->n++;
+	list_append(&queue->notices, &notice->node);
+	task_wake(queue->owner);
+}
+
+void notice_init_embedded(struct notice *notice, enum account_event_kind kind,
+	struct account *account, struct mailbox *mailbox)
+{
+	*notice = (struct notice){
+		.told = {.kind = kind, .account = account, .mailbox = mailbox, .raw_fd = -1},
+		.is_embedded = true,
+	};
+	list_init(&notice->node);
+}
+
+void notice_queue_change(struct notice_queue *queue, struct notice *notice, unsigned int properties)
+{
+	if (properties == 0) {
+		return;
+	}
+	notice->told.properties |= properties;
+	if (list_is_empty(&notice->node)) {
+		notice_queue_put(queue, notice);
+	}
+}
+
+static void take(struct notice_queue *queue, struct notice *notice)
+{
+	list_remove(&notice->node);
+	queue->n--;
+	queue->size -= notice->size;
+}
+
+void notice_withdraw(struct notice_queue *queue, struct notice *notice)
+{
+	if (!list_is_empty(&notice->node)) {
+		take(queue, notice);
+		notice->told.properties = 0;
+	}
+}
+
+static void append_all(struct list *target, struct list *source)
+{
+	while (!list_is_empty(source)) {
+		struct list *node = source->next;
+		list_remove(node);
+		list_append(target, node);
+	}
+}
+
+struct account_event *notice_queue_next(struct notice_queue *queue)
+{
+	queue->current = notice_free(queue->current);
+	while (!list_is_empty(&queue->notices)) {
+		struct notice *notice = list_entry(queue->notices.next, struct notice, node);
+		take(queue, notice);
+		if (notice->delta) {
+			list_append(&queue->popped, &notice->delta->node);
+			notice->delta = NULL;
+		}
+		if (notice->is_silent) {
+			notice_free(notice);
+			continue;
+		}
+		if (notice->is_embedded) {
+			queue->shown = notice->told;
+			notice->told.properties = 0;
+			return &queue->shown;
+		}
+		queue->current = notice;
+		return &notice->told;
+	}
+	append_all(&queue->told, &queue->popped);
+	return NULL;
+}
+
+int notice_queue_commit(struct notice_queue *queue)
+{
+	if (list_is_empty(&queue->told)) {
+		return 0;
+	}
+	state_begin(queue->state);
+	LIST_FOR_EACH (node, &queue->told) {
+		delta_write(list_entry(node, struct delta, node), queue->state);
+	}
+	int error = state_commit(queue->state);
+	if (error == 0) {
+		free_deltas(&queue->told);
+	}
+	return error;
+}
+
+bool notice_queue_is_full(const struct notice_queue *queue)
+{
+	return queue->n >= N_HIGHEST || queue->size >= SIZE_HIGHEST;
+}
+
+bool notice_queue_has_room(const struct notice_queue *queue)
+{
+	return queue->n <= N_HIGHEST / 2 && queue->size <= SIZE_HIGHEST / 2;
+}
+
+static int apply_all(
+	const struct list *deltas, const struct state_key *key, struct imap_mailbox *view)
+{
+	for (const struct list *node = deltas->next; node != deltas; node = node->next) {
+		const struct delta *delta = list_entry(node, const struct delta, node);
+		if (delta_is_about(delta, key)) {
+			int error = delta_apply(delta, view);
+			if (error < 0) {
+				return error;
+			}
+		}
+	}
+	return 0;
+}
+
+int notice_queue_apply(
+	const struct notice_queue *queue, const struct state_key *key, struct imap_mailbox *view)
+{
+	int error = apply_all(&queue->told, key, view);
+	if (error == 0) {
+		error = apply_all(&queue->popped, key, view);
+	}
+	for (const struct list *node = queue->notices.next; error == 0 && node != &queue->notices;
+		node = node->next) {
+		const struct notice *notice = list_entry(node, const struct notice, node);
+		if (notice->delta && delta_is_about(notice->delta, key)) {
+			error = delta_apply(notice->delta, view);
+		}
+	}
+	return error;
+}

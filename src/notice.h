@@ -1,0 +1,78 @@
+/* Notices: the events of the accounts on their way to the bus, in order, and behind each of them
+ * the change of the state that becomes true when it has been told. Changed properties wait in an
+ * event that is part of the object which they belong to: one for each object, however often they
+ * change.
+ *
+ *   queued -> popped -> (with the pop that gives NULL) told -> committed
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "account.h"
+#include "delta.h"
+#include "util/list.h"
+#include "util/turn.h"
+
+struct notice {
+	struct list node;
+	struct account_event told; /* what the bus is told */
+	bool is_silent;            /* nothing is told: there is a delta alone */
+	bool is_embedded;          /* in its mailbox or account, for their properties */
+	struct delta *delta;
+	size_t size;
+};
+
+struct notice_queue {
+	struct task *owner;  /* borrowed; woken when there are events */
+	struct state *state; /* borrowed */
+	struct list notices;
+	struct notice *current; /* popped last; not an embedded one */
+	struct account_event shown;
+	struct list popped; /* deltas of what was popped */
+	struct list told;   /* deltas that may be committed */
+	size_t n;
+	size_t size;
+};
+
+void notice_queue_init(struct notice_queue *queue, struct task *owner, struct state *state);
+
+/* Frees what was not popped. */
+void notice_queue_done(struct notice_queue *queue);
+
+/* An event of this kind without content, not yet queued. NULL when out of memory. */
+struct notice *notice_new(enum account_event_kind kind);
+
+/* One that tells nothing, and takes the delta (also when it fails). NULL when out of memory. */
+struct notice *notice_new_silent(struct delta *delta);
+
+/* What it holds is freed with it: messages, uids, list, raw_fd, delta. NULL is allowed. */
+struct notice *notice_free(struct notice *notice);
+
+/* Takes the event. */
+void notice_queue_put(struct notice_queue *queue, struct notice *notice);
+
+/* For the events that are part of objects. */
+void notice_init_embedded(struct notice *notice, enum account_event_kind kind,
+	struct account *account, struct mailbox *mailbox);
+void notice_queue_change(
+	struct notice_queue *queue, struct notice *notice, unsigned int properties);
+
+/* The object is freed, or shows nothing any more. */
+void notice_withdraw(struct notice_queue *queue, struct notice *notice);
+
+/* The next one that tells something, or NULL; the one before is freed. */
+struct account_event *notice_queue_next(struct notice_queue *queue);
+
+/* Commits what has been told. 0, or the error of state_commit(): it is still to be committed. */
+int notice_queue_commit(struct notice_queue *queue);
+
+/* Whether the bus is so slow that nothing more should be read from servers; and whether that is
+ * over again. */
+bool notice_queue_is_full(const struct notice_queue *queue);
+bool notice_queue_has_room(const struct notice_queue *queue);
+
+/* Does to the view what deltas that are not committed yet will do to the state. 0 or -ENOMEM. */
+int notice_queue_apply(
+	const struct notice_queue *queue, const struct state_key *key, struct imap_mailbox *view);

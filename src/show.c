@@ -1,0 +1,235 @@
+#include <stdlib.h>
+#include <string.h>
+
+#include "account_private.h"
+#include "util/log.h"
+#include "util/text.h"
+
+static const struct failure no_failure;
+
+/* What is to be seen of a mailbox or an account. */
+struct sight {
+	enum account_state state;
+	const struct failure *failure; /* borrowed */
+	uint64_t next_try_usec;
+};
+
+static enum account_state state_of_client(enum imap_state state)
+{
+	switch (state) {
+	case IMAP_STATE_GREETING:
+	case IMAP_STATE_STARTTLS:
+	case IMAP_STATE_CAPABILITY:
+	case IMAP_STATE_COMPRESS:
+		return ACCOUNT_STATE_CONNECTING;
+	case IMAP_STATE_AUTHENTICATE:
+		return ACCOUNT_STATE_AUTHENTICATING;
+	case IMAP_STATE_ENABLE:
+	case IMAP_STATE_READY:
+	case IMAP_STATE_EXAMINE:
+	case IMAP_STATE_SYNCHRONISE:
+	case IMAP_STATE_IDLE_REQUESTED:
+		return ACCOUNT_STATE_SYNCHRONIZING;
+	case IMAP_STATE_IDLING:
+		return ACCOUNT_STATE_IDLE;
+	case IMAP_STATE_IDLE_ENDING:
+	case IMAP_STATE_LOGOUT:
+	case IMAP_STATE_CLOSED:
+		return ACCOUNT_STATE_INTERRUPTING;
+	case IMAP_STATE_FETCHING:
+		return ACCOUNT_STATE_FETCHING;
+	}
+	return ACCOUNT_STATE_CONNECTING;
+}
+
+static struct sight look_at_connection(const struct connection *connection)
+{
+	struct sight sight = {.failure = &no_failure};
+	switch (connection_state(connection)) {
+	case CONNECTION_STOPPED:
+		sight.state = ACCOUNT_STATE_STOPPED;
+		break;
+	case CONNECTION_WAITING:
+		sight.state = ACCOUNT_STATE_WAITING;
+		sight.failure = connection_failure(connection);
+		sight.next_try_usec = connection_next_try_usec(connection);
+		break;
+	case CONNECTION_UNLOCKING:
+	case CONNECTION_DIALING:
+		sight.state = ACCOUNT_STATE_CONNECTING;
+		break;
+	case CONNECTION_ONLINE:
+		sight.state = state_of_client(imap_client_state(connection_client(connection)));
+		break;
+	case CONNECTION_CLOSING:
+		sight.state = ACCOUNT_STATE_INTERRUPTING;
+		break;
+	case CONNECTION_FAILED:
+		sight.state = ACCOUNT_STATE_FAILED;
+		sight.failure = connection_failure(connection);
+		break;
+	}
+	return sight;
+}
+
+/* One without a connection of its own is idle between its visits, as long as somebody is there to
+ * visit it. */
+static struct sight look_at_polled(const struct account *account, const struct mailbox *mailbox)
+{
+	struct sight sight = {.failure = &no_failure};
+	struct connection *visitor = share_visitor(account);
+	if (!visitor) {
+		sight.state = ACCOUNT_STATE_CONNECTING;
+		return account->n_connections > 0 ? look_at_connection(account->connections[0])
+						  : sight;
+	}
+	const struct imap_client *client = connection_client(visitor);
+	if (imap_client_mailbox(client) == mailbox->view) {
+		sight.state = state_of_client(imap_client_state(client));
+	} else if (mailbox->is_synchronised) {
+		sight.state = ACCOUNT_STATE_IDLE;
+	} else {
+		sight.state = ACCOUNT_STATE_SYNCHRONIZING;
+	}
+	return sight;
+}
+
+static struct sight look_at_mailbox(const struct account *account, const struct mailbox *mailbox)
+{
+	struct sight sight = {.failure = &no_failure};
+	if (mailbox->is_stopped) {
+		sight.state =
+			mailbox->connection ? ACCOUNT_STATE_INTERRUPTING : ACCOUNT_STATE_STOPPED;
+		return sight;
+	}
+	if (mailbox_is_resting(mailbox, turn_now(account->set->turn))) {
+		sight.state = ACCOUNT_STATE_WAITING;
+		sight.failure = &mailbox->problem;
+		sight.next_try_usec = mailbox->rest_usec;
+		return sight;
+	}
+	if (mailbox_is_watched(mailbox)) {
+		return look_at_connection(mailbox->connection);
+	}
+	return look_at_polled(account, mailbox);
+}
+
+static void show_mode(const struct account *account, struct mailbox *mailbox)
+{
+	if (!mailbox_is_watched(mailbox)) {
+		if (account_is_open(account)) {
+			mailbox_set_mode(mailbox, "poll");
+		}
+	} else if (connection_is_logged_in(mailbox->connection)) {
+		bool has_idle = imap_client_has_idle(connection_client(mailbox->connection));
+		mailbox_set_mode(mailbox, has_idle ? "idle" : "poll");
+	}
+}
+
+static void change(struct account *account, unsigned int properties)
+{
+	if (account->is_announced) {
+		notice_queue_change(&account->set->queue, &account->changed, properties);
+	}
+}
+
+/* The only writer of an account's state. */
+static void enter(struct account *account, const struct sight *sight)
+{
+	unsigned int properties = 0;
+	enum account_state was = account->state;
+	account->state = sight->state;
+	if (was != sight->state) {
+		properties |= ACCOUNT_PROPERTY_STATE;
+		log_info(account_name(account), NULL, "state=%s was=%s",
+			account_state_name(sight->state), account_state_name(was));
+	}
+	if (account->failure.kind != sight->failure->kind ||
+		strcmp(account->failure.text, sight->failure->text) != 0) {
+		account->failure = *sight->failure;
+		properties |= ACCOUNT_PROPERTY_ERROR;
+	}
+	if (account->next_try_usec != sight->next_try_usec) {
+		account->next_try_usec = sight->next_try_usec;
+		properties |= ACCOUNT_PROPERTY_NEXT_TRY;
+	}
+	change(account, properties);
+}
+
+static void show_security(struct account *account)
+{
+	bool is_secure = false;
+	const char *tls_version = "";
+	if (account->n_connections > 0) {
+		is_secure = connection_is_secure(account->connections[0]);
+		tls_version = connection_tls_version(account->connections[0]);
+	}
+	if (account->is_secure != is_secure || strcmp(account->tls_version, tls_version) != 0) {
+		account->is_secure = is_secure;
+		account->tls_version = tls_version;
+		change(account, ACCOUNT_PROPERTY_SECURE);
+	}
+}
+
+void show_sums(struct account *account)
+{
+	uint64_t unread = account_unread(account);
+	if (account->unread != unread) {
+		account->unread = unread;
+		change(account, ACCOUNT_PROPERTY_UNREAD);
+	}
+	accounts_note(account->set);
+}
+
+void show_account(struct account *account)
+{
+	for (size_t i = 0; i < account->n_mailboxes; i++) {
+		struct mailbox *mailbox = account->mailboxes[i];
+		show_mode(account, mailbox);
+		struct sight sight = look_at_mailbox(account, mailbox);
+		mailbox_enter(mailbox, sight.state, sight.failure, sight.next_try_usec);
+	}
+	struct sight sight = {.state = ACCOUNT_STATE_STOPPED, .failure = &no_failure};
+	if (account->n_connections > 0) {
+		sight = look_at_connection(account->connections[0]);
+	}
+	enter(account, &sight);
+	show_security(account);
+	show_sums(account);
+}
+
+static bool is_same(char *const *a, char *const *b)
+{
+	while (*a && *b && strcmp(*a, *b) == 0) {
+		a++;
+		b++;
+	}
+	return !*a && !*b;
+}
+
+static void free_strings(char **strings)
+{
+	for (size_t i = 0; strings && strings[i]; i++) {
+		free(strings[i]);
+	}
+	free(strings);
+}
+
+void show_capabilities(struct account *account, struct imap_client *client)
+{
+	const struct span *words;
+	size_t n = imap_client_capabilities(client, &words);
+	char **capabilities = calloc(n + 1, sizeof(*capabilities));
+	bool is_whole = capabilities != NULL;
+	for (size_t i = 0; is_whole && i < n; i++) {
+		capabilities[i] = text_clean(words[i], TEXT_ONE_LINE, 0);
+		is_whole = capabilities[i] != NULL;
+	}
+	if (!is_whole || is_same(capabilities, account->capabilities)) {
+		free_strings(capabilities);
+		return;
+	}
+	free_strings(account->capabilities);
+	account->capabilities = capabilities;
+	change(account, ACCOUNT_PROPERTY_CAPABILITIES);
+}
