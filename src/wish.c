@@ -366,7 +366,8 @@ static int choose_known(struct wish *wish, const struct runs *messages)
 /* As wish_send(). */
 static int choose_uids(struct wish *wish, struct failure *ret_failure)
 {
-	const struct imap_mailbox *view = wish->mailbox->view;
+	/* A list of mailboxes is about none of them. */
+	const struct imap_mailbox *view = wish->mailbox ? wish->mailbox->view : NULL;
 	int error = 0;
 	*ret_failure = (struct failure){0};
 	switch (wish->kind) {
