@@ -3,7 +3,54 @@
  * The map of the program. Folders are layers, and no include points up: util < imap, net, mime
  * (which are strangers to each other) < config, state < secret, account < dbus < main.
  *
- * MAP
+ *   util/       knows nothing
+ *     arena, bytes, list, runs    memory and collections: runs are sets of UIDs
+ *     text, failure, log          what people read
+ *     clock, backoff              time and chance
+ *     turn                        tasks and deadlines in the loop
+ *     shell                       commands of the configuration
+ *
+ *   imap/       the engine: octets and time in, octets and events out; no socket, no clock
+ *     client, engine.h            one connection: what is wanted of it, and what it tells
+ *     login, sasl, oauth          from the greeting to being logged in
+ *     cycle                       synchronise, idle, synchronise
+ *     open, follow                opening a mailbox, and what has changed in it
+ *     request, command, writer    what callers want, as commands on the wire
+ *     framer, lexer, response     the server's half, taken apart;
+ *     fetch, structure, search, status    its greater parts
+ *     mailbox, message            what is known of them
+ *     utf7, trace                 names of mailboxes; the conversation for people
+ *
+ *   net/        one stream of octets to a server
+ *     stream                      what the rest of the program sees of it
+ *     resolve, address, dial, proxy    how it is connected
+ *     wire, tls, tls_certificate, ticket, deflate    what it goes through
+ *
+ *   mime/       header texts and bodies as people read them
+ *     header, date, parameter, charset
+ *     text, html, entity, flowed
+ *
+ *   config      the configuration file; config_source, _tree, _options, _problems
+ *   state       what must survive, in a database; state_file
+ *   message     a message as the bus shows it
+ *   secret      passwords and tokens; secret_command, secret_memory
+ *   terms, key, gate, retry, watch, transcript    what a connection needs
+ *   connection  a stream and an engine, held together and renewed
+ *   mailbox     a mailbox followed; mailbox_follow, delta
+ *   account, accounts    all of it, as account.h shows it; listing, share, serve, show
+ *   call, wish  what callers want
+ *   notice      what the bus is told, and what becomes durable then
+ *
+ *   dbus/       everything that speaks to a bus
+ *     bus                         sd-bus in the loop
+ *     service                     our name, objects, signals and replies
+ *     root, request               the methods, and their replies that come later
+ *     object, property            accounts and mailboxes as objects
+ *     body, dictionary, error     what is in messages
+ *
+ *   options     the command line
+ *   folder      where the state lives
+ *   supervisor  the service manager that started us
  *
  * This file is the wiring: it makes the parts, gives each what it needs, wakes up when one of them
  * has something to say, and takes them apart again.
