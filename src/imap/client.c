@@ -76,6 +76,7 @@ struct imap_client *imap_client_new(const struct imap_client_options *options, u
 	bytes_init(&client->trace_line);
 	runs_init(&client->open.scan);
 	runs_init(&client->open.unseen);
+	runs_init(&client->open.strays);
 	runs_init(&client->open.pending);
 	runs_init(&client->open.expunged);
 	client->options = *options;

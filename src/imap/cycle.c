@@ -71,15 +71,15 @@ static void put_look(struct imap_client *client)
 	struct open *open = &client->open;
 	uint64_t tail =
 		follow_has_tail(client) ? open->exists - runs_count(&open->mailbox->messages) : 0;
-	uint32_t from = open->mailbox->cursor.watermark;
+	/* Where every UID is used up nothing can be new: a question all the same, for its answer
+	 * says that the view is up to date. */
+	bool is_used_up = open->mailbox->cursor.watermark == 0;
+	uint32_t from = is_used_up ? UINT32_MAX : open->mailbox->cursor.watermark;
 	open->wants_look = false;
 	open->exists_at_look = open->exists;
-	if (from == 0) {
-		return; /* no UID is left that could be new */
-	}
 	/* 4294967295 and not "*": "7:*" would name the last message even when its UID is below 7.
 	 */
-	if (tail > DIRECT_LOOK_MAX || is_careful(open->mailbox)) {
+	if (tail > DIRECT_LOOK_MAX || is_careful(open->mailbox) || is_used_up) {
 		command_put(client, COMMAND_LOOK_UIDS, NULL, "UID FETCH %u:4294967295 (UID FLAGS)",
 			from);
 		return;

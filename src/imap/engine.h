@@ -160,6 +160,7 @@ struct open {
 	unsigned int n_rescans;
 	struct runs scan;   /* OPEN_SCAN: UID to value; message number n is the n-th */
 	struct runs unseen; /* of SEARCH_UNSEEN */
+	struct runs strays; /* found by a scan: not new, and yet not known before */
 	uint32_t scan_next; /* the message number that the next block begins with */
 	bool scan_by_search;
 	struct runs pending; /* in the view, but not yet told: their data is being fetched */

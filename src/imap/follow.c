@@ -340,15 +340,19 @@ static bool is_change(const struct imap_client *client, uint16_t old, uint16_t v
 	if (imap_mailbox_is_read(mailbox, old) != imap_mailbox_is_read(mailbox, value)) {
 		return true;
 	}
-	if (mailbox->cursor.has_flags) {
-		return old != value && old >= IMAP_MAILBOX_FIRST_SET;
-	}
 	const struct command *head = commands_head(client);
+	if (mailbox->cursor.has_flags) {
+		/* Also where the old one said no more than read or unread. */
+		return old != value || (head && head->kind == COMMAND_FETCH_CHANGES);
+	}
+	if (head && head->kind == COMMAND_FETCH_FLAGS && client->open.stage == OPEN_SCAN) {
+		/* The scan compares what no modseq tells: then all flags may be others. */
+		return mailbox->cursor.highestmodseq == 0;
+	}
 	return !head ||
 		(head->kind != COMMAND_FETCH && head->kind != COMMAND_FETCH_PART &&
 			head->kind != COMMAND_FETCH_RAW && head->kind != COMMAND_LOOK &&
-			head->kind != COMMAND_LOOK_UIDS && head->kind != COMMAND_LOOK_BLOCK &&
-			head->kind != COMMAND_FETCH_FLAGS);
+			head->kind != COMMAND_LOOK_UIDS && head->kind != COMMAND_LOOK_BLOCK);
 }
 
 static void tell_change(struct imap_client *client, const struct imap_message *message,

@@ -78,11 +78,13 @@ void open_forget(struct imap_client *client)
 	free_messages(open->changes, open->n_changes);
 	runs_done(&open->scan);
 	runs_done(&open->unseen);
+	runs_done(&open->strays);
 	runs_done(&open->pending);
 	runs_done(&open->expunged);
 	*open = (struct open){.awaits_closed = awaits_closed};
 	runs_init(&open->scan);
 	runs_init(&open->unseen);
+	runs_init(&open->strays);
 	runs_init(&open->pending);
 	runs_init(&open->expunged);
 	client->watching_since = 0;
@@ -211,8 +213,8 @@ static void choose_way(struct imap_client *client)
 		cursor->has_flags = true;
 		cursor->highestmodseq = 0;
 	}
-	if (open->by_qresync && open->highestmodseq >= cursor->highestmodseq &&
-		!open->awaits_closed) {
+	if (open->by_qresync && cursor->highestmodseq != 0 &&
+		open->highestmodseq >= cursor->highestmodseq && !open->awaits_closed) {
 		followed(client);
 		return;
 	}
@@ -338,6 +340,11 @@ static void scan_compare(struct imap_client *client)
 			uint32_t first = run.first > watermark ? run.first : watermark;
 			r = runs_set(&open->pending, first, run.last, 0);
 		}
+		if (r == 0 && (watermark == 0 || run.first < watermark)) {
+			uint32_t last =
+				watermark != 0 && run.last >= watermark ? watermark - 1 : run.last;
+			r = runs_set(&open->strays, run.first, last, 0);
+		}
 		r = r < 0 ? r : imap_mailbox_put(mailbox, run.first, run.last, value);
 	}
 	if (r < 0) {
@@ -400,6 +407,19 @@ static void scan_becomes_baseline(struct imap_client *client)
 	open->is_reset = false;
 }
 
+/* Messages below all that was told, and yet unknown: no new mail, but their flags are told, so that
+ * whoever keeps what is told knows them from now on. */
+static void put_strays(struct imap_client *client)
+{
+	struct open *open = &client->open;
+	uint32_t first = 0, last = runs_highest(&open->strays);
+	runs_select(&open->strays, 0, &first);
+	command_put(
+		client, COMMAND_FETCH_CHANGES, NULL, "UID FETCH %u:%u (UID FLAGS)", first, last);
+	runs_done(&open->strays);
+	runs_init(&open->strays);
+}
+
 static void scan_finish(struct imap_client *client)
 {
 	struct open *open = &client->open;
@@ -416,14 +436,22 @@ static void scan_finish(struct imap_client *client)
 		scan_becomes_baseline(client);
 	} else {
 		scan_compare(client);
-		if (open->scan_by_search && cursor->highestmodseq != 0 &&
-			open->highestmodseq > cursor->highestmodseq &&
+		if (client_is_over(client)) {
+			return;
+		}
+		if (cursor->highestmodseq != 0 && open->highestmodseq > cursor->highestmodseq &&
 			runs_count(&open->mailbox->messages) > 0) {
 			open->stage = OPEN_CHANGES;
 			command_put(client, COMMAND_FETCH_CHANGES, NULL,
 				"UID FETCH 1:%u (UID FLAGS) (CHANGEDSINCE %llu)",
 				runs_highest(&open->mailbox->messages),
 				(unsigned long long)cursor->highestmodseq);
+		}
+		if (runs_count(&open->strays) > 0) {
+			open->stage = OPEN_CHANGES;
+			put_strays(client);
+		}
+		if (open->stage == OPEN_CHANGES) {
 			return;
 		}
 	}
@@ -487,12 +515,14 @@ void handle_scan(
 			return;
 		}
 		/* What the server promised it cannot do: the plain way then. */
+		open->mailbox->cursor.highestmodseq = 0;
 		scan_begin(client, false);
 		return;
 	}
 	if (command->kind == COMMAND_SEARCH_ALL) {
 		open->has_listing = true; /* an answer without ALL: nothing is there */
-	} else if (command->kind == COMMAND_FETCH_CHANGES) {
+	} else if (command->kind == COMMAND_FETCH_CHANGES && open->stage == OPEN_CHANGES &&
+		!commands_have(client, COMMAND_FETCH_CHANGES)) {
 		followed(client);
 	}
 }
