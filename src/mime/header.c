@@ -187,7 +187,7 @@ static void words_flush(struct words *words, struct bytes *text)
 static bool is_same_charset(struct span a, struct span b)
 {
 	return a.len == b.len &&
-		strncasecmp((const char *)a.data, (const char *)b.data, a.len) == 0;
+		(a.len == 0 || strncasecmp((const char *)a.data, (const char *)b.data, a.len) == 0);
 }
 
 static void words_put(struct words *words, const struct word *word, struct bytes *text)

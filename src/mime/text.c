@@ -78,7 +78,7 @@ static void put_transfer_decoded(struct bytes *decoded, struct span name, struct
 		if (!span_equal_nocase(wanted, encodings[i].name)) {
 			continue;
 		}
-		if (encodings[i].encoding == GMIME_CONTENT_ENCODING_UUENCODE) {
+		if (encodings[i].encoding == GMIME_CONTENT_ENCODING_UUENCODE && octets.len > 0) {
 			octets = skip_begin(octets);
 		}
 		g_mime_encoding_init_decode(&encoding, encodings[i].encoding);
