@@ -345,16 +345,17 @@ static void handle_tagged(struct imap_client *client, const struct imap_response
 	command_free(command);
 }
 
-static struct request *head_request(struct imap_client *client)
+/* The request whose command can have asked for such data. */
+static struct request *awaiting_request(struct imap_client *client, uint64_t kinds)
 {
-	struct command *head = commands_head(client);
-	return head ? head->request : NULL;
+	struct command *command = commands_awaiting(client, kinds);
+	return command ? command->request : NULL;
 }
 
 /* Untagged data about the world after login. */
 static void handle_untagged(struct imap_client *client, const struct imap_response *response)
 {
-	struct request *request = head_request(client);
+	struct request *request;
 	switch (response->kind) {
 	case IMAP_RESPONSE_INVALID:
 		log_debug(NULL, NULL, "imap %s: skipped a response: %.*s", client->tag_prefix,
@@ -365,6 +366,7 @@ static void handle_untagged(struct imap_client *client, const struct imap_respon
 		return;
 	case IMAP_RESPONSE_STATUS_LINE:
 		open_code(client, response);
+		request = awaiting_request(client, KIND(MOVE) | KIND(COPY));
 		if (response->code == IMAP_CODE_COPYUID && request) {
 			request_take_copyuid(client, request, response);
 		}
@@ -380,11 +382,13 @@ static void handle_untagged(struct imap_client *client, const struct imap_respon
 		}
 		return;
 	case IMAP_RESPONSE_LIST:
+		request = awaiting_request(client, KIND(LIST) | KIND(LIST_SPECIAL));
 		if (request) {
 			request_take_list(client, request, response);
 		}
 		return;
 	case IMAP_RESPONSE_STATUS:
+		request = awaiting_request(client, KIND(STATUS));
 		if (request) {
 			request_take_status(client, request, response);
 		}
@@ -406,6 +410,7 @@ static void handle_untagged(struct imap_client *client, const struct imap_respon
 		follow_fetch(client, response);
 		return;
 	case IMAP_RESPONSE_CHUNK:
+		request = awaiting_request(client, KIND(FETCH_RAW));
 		if (request) {
 			request_take_chunk(client, request, response);
 		}

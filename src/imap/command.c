@@ -196,6 +196,21 @@ struct command *commands_head(const struct imap_client *client)
 	return command->is_sent ? command : NULL;
 }
 
+struct command *commands_awaiting(const struct imap_client *client, uint64_t kinds)
+{
+	LIST_FOR_EACH(node, &client->commands)
+	{
+		struct command *command = list_entry(node, struct command, link);
+		if (!command->is_sent) {
+			return NULL;
+		}
+		if (kinds & (UINT64_C(1) << command->kind)) {
+			return command;
+		}
+	}
+	return NULL;
+}
+
 bool commands_have(const struct imap_client *client, enum command_kind kind)
 {
 	LIST_FOR_EACH (node, &client->commands) {
@@ -312,25 +327,40 @@ void commands_flush(struct imap_client *client)
 	}
 }
 
+/* The command that waits for leave to go on. */
+static struct command *awaiting_continuation(const struct imap_client *client)
+{
+	LIST_FOR_EACH(node, &client->commands)
+	{
+		struct command *command = list_entry(node, struct command, link);
+		if (command->is_sent &&
+			(command->kind == COMMAND_AUTHENTICATE || command->kind == COMMAND_IDLE ||
+				bytes_len(&command->rest) > 0)) {
+			return command;
+		}
+	}
+	return NULL;
+}
+
 void handle_continuation(struct imap_client *client, const struct imap_response *response)
 {
-	struct command *head = commands_head(client);
+	struct command *command = awaiting_continuation(client);
 	if (client->state == IMAP_STATE_STARTTLS) {
 		/* Also one that comes before STARTTLS left: nothing but the OK is an answer. */
 		client_fail(client, FAILURE_INSECURE, "the server did not agree to STARTTLS");
 		return;
 	}
-	if (!head) {
+	if (!command) {
 		return;
 	}
-	if (head->kind == COMMAND_AUTHENTICATE) {
+	if (command->kind == COMMAND_AUTHENTICATE) {
 		login_continue(client, response->text);
-	} else if (head->kind == COMMAND_IDLE) {
-		handle_idle_continuation(client, head);
-	} else if (bytes_len(&head->rest) > 0) {
-		struct span rest = bytes_span(&head->rest);
+	} else if (command->kind == COMMAND_IDLE) {
+		handle_idle_continuation(client, command);
+	} else {
+		struct span rest = bytes_span(&command->rest);
 		bytes_put(&client->output, rest.data, rest.len);
-		bytes_wipe(&head->rest);
+		bytes_wipe(&command->rest);
 		commands_flush(client);
 	}
 }

@@ -22,6 +22,9 @@ static bool is_startable(const struct imap_client *client, const struct request 
 	if (request->kind == REQUEST_LIST) {
 		return true;
 	}
+	if (request->kind == REQUEST_FETCH_RAW && commands_have(client, COMMAND_FETCH_RAW)) {
+		return false; /* chunks name no message: one after the other */
+	}
 	return request->mailbox == client->open.mailbox &&
 		(!request_is_write(request) || client->open.is_writable);
 }
@@ -225,6 +228,10 @@ static void look_ended(struct imap_client *client)
 {
 	struct open *open = &client->open;
 	follow_tell_arrivals(client, false);
+	if (commands_awaiting(client,
+		    KIND(NOOP) | KIND(LOOK) | KIND(LOOK_UIDS) | KIND(LOOK_BLOCK) | KIND(LOOK_PART))) {
+		return; /* the rest of the look is still to be answered */
+	}
 	if (client_is_over(client) || runs_count(&open->pending) > 0) {
 		return; /* the next flight fetches what is missing */
 	}
@@ -381,7 +388,8 @@ void handle_look(
 	case COMMAND_LOOK_PART:
 		handle_look_block(client, command, response);
 		return;
-	default:
+	default: /* NOOP, which may be answered after the look that it was sent with */
+		look_ended(client);
 		return;
 	}
 }

@@ -271,8 +271,13 @@ void command_put_string(struct imap_client *client, struct command *command, con
 void command_put_mailbox(struct imap_client *client, struct command *command, const char *name);
 /* Writes what may be written now. */
 void commands_flush(struct imap_client *client);
-/* The command that the server is working at: the first that is sent and not answered; NULL. */
+/* The first command that is sent and not answered; NULL. */
 struct command *commands_head(const struct imap_client *client);
+/* The first of these kinds (KIND() or-ed) that is sent and not answered; NULL. Servers may answer the
+ * commands of a flight in another order (RFC 9051 section 5.5; Dovecot lets NOOP and UID FETCH wait
+ * for their sync): data belongs to the command that can have asked for it, not to the first. */
+#define KIND(name) (UINT64_C(1) << COMMAND_##name)
+struct command *commands_awaiting(const struct imap_client *client, uint64_t kinds);
 bool commands_have(const struct imap_client *client, enum command_kind kind);
 /* By a tag: the command; NULL and *ret_was_sent when it was answered before. */
 struct command *commands_find(

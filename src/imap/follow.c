@@ -47,7 +47,10 @@ int messages_insert(
 
 unsigned int new_mail_items(const struct imap_client *client)
 {
-	return IMAP_ITEM_FLAGS | IMAP_ITEM_ENVELOPE | IMAP_ITEM_INTERNALDATE | IMAP_ITEM_SIZE |
+	/* With its modseq the cursor knows the message as it is told, and a restart finds no change. */
+	bool has_modseq = client->has_condstore && client->open.mailbox &&
+		!client->open.mailbox->cursor.has_flags;
+	return (has_modseq ? IMAP_ITEM_MODSEQ : 0) | IMAP_ITEM_FLAGS | IMAP_ITEM_ENVELOPE | IMAP_ITEM_INTERNALDATE | IMAP_ITEM_SIZE |
 		(client->options.preview ? IMAP_FETCH_PREVIEW : 0);
 }
 
@@ -124,7 +127,7 @@ void follow_tell_arrivals(struct imap_client *client, bool all)
 {
 	struct open *open = &client->open;
 	unsigned int items = new_mail_items(client);
-	unsigned int plain = items & (IMAP_FETCH_PREVIEW - 1);
+	unsigned int plain = items & (IMAP_FETCH_PREVIEW - 1) & ~IMAP_ITEM_MODSEQ;
 	size_t n_complete = 0;
 	while (n_complete < open->n_arrivals) {
 		const struct imap_message *message = open->arrivals[n_complete];
@@ -286,7 +289,8 @@ void follow_search(struct imap_client *client, const struct imap_response *respo
 {
 	struct open *open = &client->open;
 	bool was_sent;
-	struct command *command = commands_head(client);
+	struct command *command =
+		commands_awaiting(client, KIND(SEARCH_ALL) | KIND(SEARCH_UNSEEN));
 	if (response->kind == IMAP_RESPONSE_ESEARCH && response->search.correlator.data) {
 		command = commands_find(client, response->search.correlator, &was_sent);
 	}
@@ -332,27 +336,49 @@ static struct imap_message *copy_flags(const struct imap_message *message, uint3
 	return copy;
 }
 
-/* Whether new flags of a known message are news. Where all flags are known, the old value tells;
- * else a push is a change, but an answer to a question of ours only if it says so by itself. */
-static bool is_change(const struct imap_client *client, uint16_t old, uint16_t value)
+/* The command that asked for data of this message; NULL: it is a push. */
+static struct command *asked_for(const struct imap_client *client, uint32_t uid)
+{
+	uint64_t kinds = KIND(FETCH) | KIND(FETCH_PART) | KIND(FETCH_RAW) | KIND(LOOK_BLOCK) |
+		KIND(LOOK_PART);
+	LIST_FOR_EACH(node, &client->commands)
+	{
+		struct command *command = list_entry(node, struct command, link);
+		const struct runs *uids =
+			command->request ? &command->request->uids : &command->uids;
+		if (command->is_sent && kinds & (UINT64_C(1) << command->kind) &&
+			runs_get(uids, uid, NULL)) {
+			return command;
+		}
+	}
+	uint32_t watermark = client->open.mailbox->cursor.watermark;
+	return watermark != 0 && uid >= watermark
+		? commands_awaiting(client, KIND(LOOK) | KIND(LOOK_UIDS))
+		: NULL;
+}
+
+/* Whether new flags of a known message are news. Where all flags are known, the old value tells; else
+ * the modseq does, and where the server says none, a push is a change and an answer is not. */
+static bool is_change(
+	const struct imap_client *client, const struct imap_message *message, uint32_t uid, uint16_t old,
+	uint16_t value)
 {
 	const struct imap_mailbox *mailbox = client->open.mailbox;
 	if (imap_mailbox_is_read(mailbox, old) != imap_mailbox_is_read(mailbox, value)) {
 		return true;
 	}
-	const struct command *head = commands_head(client);
 	if (mailbox->cursor.has_flags) {
 		/* Also where the old one said no more than read or unread. */
-		return old != value || (head && head->kind == COMMAND_FETCH_CHANGES);
+		return old != value || commands_awaiting(client, KIND(FETCH_CHANGES));
 	}
-	if (head && head->kind == COMMAND_FETCH_FLAGS && client->open.stage == OPEN_SCAN) {
+	if (client->open.stage == OPEN_SCAN && commands_awaiting(client, KIND(FETCH_FLAGS))) {
 		/* The scan compares what no modseq tells: then all flags may be others. */
 		return mailbox->cursor.highestmodseq == 0;
 	}
-	return !head ||
-		(head->kind != COMMAND_FETCH && head->kind != COMMAND_FETCH_PART &&
-			head->kind != COMMAND_FETCH_RAW && head->kind != COMMAND_LOOK &&
-			head->kind != COMMAND_LOOK_UIDS && head->kind != COMMAND_LOOK_BLOCK);
+	if (message->modseq != 0 && mailbox->cursor.highestmodseq != 0) {
+		return message->modseq > mailbox->cursor.highestmodseq;
+	}
+	return !asked_for(client, uid);
 }
 
 static void tell_change(struct imap_client *client, const struct imap_message *message,
@@ -393,7 +419,7 @@ static void apply_flags(
 		client_fail_memory(client);
 		return;
 	}
-	if (!runs_get(&open->pending, uid, NULL) && is_change(client, old, value)) {
+	if (!runs_get(&open->pending, uid, NULL) && is_change(client, message, uid, old, value)) {
 		tell_change(client, message, uid, value);
 	}
 }
@@ -416,11 +442,10 @@ static void scan_fetch(struct imap_client *client, const struct imap_message *me
 	}
 }
 
-static bool is_looking(const struct command *head)
+static bool is_looking(const struct imap_client *client)
 {
-	return head &&
-		(head->kind == COMMAND_LOOK || head->kind == COMMAND_LOOK_UIDS ||
-			head->kind == COMMAND_LOOK_BLOCK || head->kind == COMMAND_LOOK_PART);
+	return commands_awaiting(
+		client, KIND(LOOK) | KIND(LOOK_UIDS) | KIND(LOOK_BLOCK) | KIND(LOOK_PART));
 }
 
 /* A message that the view has not, or has as pending. Takes the message. */
@@ -439,8 +464,7 @@ static void take_arrival(struct imap_client *client, struct imap_message *messag
 			return;
 		}
 	}
-	const struct command *head = commands_head(client);
-	if (head && head->kind == COMMAND_LOOK_UIDS) {
+	if (commands_awaiting(client, KIND(LOOK_UIDS))) {
 		imap_message_free(message);
 		return;
 	}
@@ -460,7 +484,6 @@ static void follow_message(struct imap_client *client, const struct imap_respons
 	struct open *open = &client->open;
 	struct imap_message *message = response->message;
 	uint32_t uid = message->uid;
-	struct command *head = commands_head(client);
 	if (message->modseq > open->pushed_modseq) {
 		open->pushed_modseq = message->modseq;
 	}
@@ -474,14 +497,15 @@ static void follow_message(struct imap_client *client, const struct imap_respons
 		}
 		apply_flags(client, message, uid);
 	}
-	if (head && head->request && runs_get(&head->request->uids, uid, NULL)) {
-		request_take_message(client, head->request, response);
+	struct command *command = asked_for(client, uid);
+	if (command && command->request) {
+		request_take_message(client, command->request, response);
 		return;
 	}
 	if (open->stage != OPEN_FOLLOWED || client_is_over(client)) {
 		return;
 	}
-	if (is_looking(head) &&
+	if (is_looking(client) &&
 		(imap_mailbox_is_new(open->mailbox, uid) || runs_get(&open->pending, uid, NULL))) {
 		take_arrival(client, imap_response_take_message(response));
 	} else if (!is_known && !imap_mailbox_is_new(open->mailbox, uid)) {
@@ -494,11 +518,10 @@ void follow_fetch(struct imap_client *client, const struct imap_response *respon
 {
 	struct open *open = &client->open;
 	struct imap_message *message = response->message;
-	const struct command *head = commands_head(client);
 	if (!open->mailbox) {
 		return;
 	}
-	if (open->stage == OPEN_SCAN && head && head->kind == COMMAND_FETCH_FLAGS) {
+	if (open->stage == OPEN_SCAN && commands_awaiting(client, KIND(FETCH_FLAGS))) {
 		scan_fetch(client, message);
 		return;
 	}

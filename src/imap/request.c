@@ -114,6 +114,9 @@ void request_fail(struct imap_client *client, struct request *request, enum fail
 void put_fetch_items(const struct imap_client *client, struct bytes *bytes, unsigned int items)
 {
 	bytes_put_str(bytes, "(UID");
+	if (items & IMAP_ITEM_MODSEQ) {
+		bytes_put_str(bytes, " MODSEQ");
+	}
 	if (items & IMAP_ITEM_FLAGS) {
 		bytes_put_str(bytes, " FLAGS");
 	}
@@ -250,11 +253,11 @@ void request_take_chunk(
 	if (request->kind != REQUEST_FETCH_RAW || request->has_raw) {
 		return;
 	}
-	struct command *head = commands_head(client);
+	struct command *command = commands_awaiting(client, KIND(FETCH_RAW));
 	/* 60 s, and a second for each 64 KiB (threats: timers). */
 	uint64_t allowed = COMMAND_USEC + response->chunk_total / 65536 * USEC_PER_SEC;
-	if (head && head->deadline != USEC_NEVER && !request->octets) {
-		head->deadline = client->now + allowed;
+	if (command && command->deadline != USEC_NEVER && !request->octets) {
+		command->deadline = client->now + allowed;
 	}
 	request->octets += response->chunk.len;
 	struct imap_event *event = client_event(client, IMAP_EVENT_CHUNK);

@@ -37,7 +37,8 @@ static inline size_t bytes_len(const struct bytes *bytes)
 
 static inline struct span bytes_span(const struct bytes *bytes)
 {
-	return (struct span){.data = bytes->data + bytes->start, .len = bytes->end - bytes->start};
+	return (struct span){.data = bytes->data ? bytes->data + bytes->start : NULL,
+		.len = bytes->end - bytes->start};
 }
 
 void bytes_put(struct bytes *bytes, const void *data, size_t len);
