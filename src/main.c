@@ -83,7 +83,7 @@
 #include "util/turn.h"
 
 /* The contract gives us 2 s from SIGTERM on; the accounts take 1.5 s at most. */
-#define STOP_USEC (1800 * USEC_PER_MSEC)
+#define STOP_USEC (1700 * USEC_PER_MSEC)
 
 struct daemon {
 	struct options options;
