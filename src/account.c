@@ -358,7 +358,9 @@ void account_retry(struct account *account)
 	if (!is_needed) {
 		return;
 	}
-	key_renew(account->key);
+	if (key_has_failed(account->key)) {
+		key_renew(account->key);
+	}
 	for (unsigned int i = 0; i < account->n_connections; i++) {
 		enum connection_state state = connection_state(account->connections[i]);
 		if (state == CONNECTION_FAILED || state == CONNECTION_WAITING) {

@@ -3,6 +3,7 @@
 
 #include "account_private.h"
 #include "imap/writer.h"
+#include "util/log.h"
 #include "util/text.h"
 
 #define NAME_LEN_HIGHEST 1000
@@ -617,6 +618,7 @@ uint64_t accounts_list_mailboxes(struct accounts *accounts, const char *caller, 
 
 void accounts_caller_gone(struct accounts *accounts, const char *caller)
 {
+	log_debug(NULL, NULL, "%s left, and its requests with it", caller);
 	for (size_t i = 0; i < accounts->n; i++) {
 		struct account *account = accounts->list[i];
 		LIST_FOR_EACH_SAFE (node, &account->wishes) {
