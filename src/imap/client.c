@@ -196,6 +196,13 @@ void client_close(struct imap_client *client, const struct failure *failure, enu
 	if (client_is_over(client)) {
 		return;
 	}
+	struct failure none = {.kind = FAILURE_NONE};
+	if (client->state == IMAP_STATE_LOGOUT) {
+		/* It ends as wanted, whatever the last words were. */
+		failure = &none;
+		end = IMAP_END_ORDINARY;
+		retry_after_usec = 0;
+	}
 	/* What is known for certain is told; what is half known will be new again. */
 	follow_tell_arrivals(client, false);
 	follow_tell(client);
@@ -288,6 +295,11 @@ static void handle_tagged(struct imap_client *client, const struct imap_response
 		command_name(command->kind), imap_status_name(response->status));
 	list_remove(&command->link);
 	client->probe_deadline = USEC_NEVER;
+	/* Its turn begins when the one before is answered, which may have taken long. */
+	struct command *next = commands_head(client);
+	if (next && next->deadline != USEC_NEVER) {
+		next->deadline = client->now + COMMAND_USEC;
+	}
 	if (client->state == IMAP_STATE_LOGOUT && command->kind != COMMAND_LOGOUT) {
 		command_free(command);
 		return;
@@ -361,8 +373,7 @@ static void handle_untagged(struct imap_client *client, const struct imap_respon
 		log_debug(NULL, NULL, "imap %s: skipped a response: %.*s", client->tag_prefix,
 			(int)response->text.len, (const char *)response->text.data);
 		/* It may have been about message numbers, which are then off. */
-		client->open.wants_scan =
-			client->open.wants_scan || client->open.stage == OPEN_FOLLOWED;
+		follow_doubt(client);
 		return;
 	case IMAP_RESPONSE_STATUS_LINE:
 		open_code(client, response);
@@ -678,10 +689,7 @@ void imap_client_logout(struct imap_client *client, uint64_t now)
 		return;
 	}
 	if (head && head->kind == COMMAND_IDLE && !head->is_done) {
-		bytes_put_str(&client->output, "DONE\r\n");
-		trace_sent_line(client, "DONE");
-		head->is_done = true;
-		head->deadline = now + DONE_USEC;
+		command_put_done(client, head);
 	}
 	/* What is not yet on the wire stays off it. */
 	LIST_FOR_EACH_SAFE (node, &client->commands) {

@@ -198,8 +198,7 @@ struct command *commands_head(const struct imap_client *client)
 
 struct command *commands_awaiting(const struct imap_client *client, uint64_t kinds)
 {
-	LIST_FOR_EACH(node, &client->commands)
-	{
+	LIST_FOR_EACH (node, &client->commands) {
 		struct command *command = list_entry(node, struct command, link);
 		if (!command->is_sent) {
 			return NULL;
@@ -330,8 +329,7 @@ void commands_flush(struct imap_client *client)
 /* The command that waits for leave to go on. */
 static struct command *awaiting_continuation(const struct imap_client *client)
 {
-	LIST_FOR_EACH(node, &client->commands)
-	{
+	LIST_FOR_EACH (node, &client->commands) {
 		struct command *command = list_entry(node, struct command, link);
 		if (command->is_sent &&
 			(command->kind == COMMAND_AUTHENTICATE || command->kind == COMMAND_IDLE ||
@@ -340,6 +338,17 @@ static struct command *awaiting_continuation(const struct imap_client *client)
 		}
 	}
 	return NULL;
+}
+
+void command_put_done(struct imap_client *client, struct command *idle)
+{
+	bytes_put_str(&client->output, "DONE\r\n");
+	trace_sent_line(client, "DONE");
+	if (client->output_since == 0) {
+		client->output_since = client->now;
+	}
+	idle->is_done = true;
+	idle->deadline = client->now + DONE_USEC;
 }
 
 void handle_continuation(struct imap_client *client, const struct imap_response *response)

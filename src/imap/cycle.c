@@ -72,8 +72,9 @@ static bool is_careful(const struct imap_mailbox *mailbox)
 static void put_look(struct imap_client *client)
 {
 	struct open *open = &client->open;
-	uint64_t tail =
-		follow_has_tail(client) ? open->exists - runs_count(&open->mailbox->messages) : 0;
+	uint64_t tail = follow_has_tail(client)
+		? open->exists - open->phantoms - runs_count(&open->mailbox->messages)
+		: 0;
 	/* Where every UID is used up nothing can be new: a question all the same, for its answer
 	 * says that the view is up to date. */
 	bool is_used_up = open->mailbox->cursor.watermark == 0;
@@ -229,19 +230,28 @@ static void look_ended(struct imap_client *client)
 	struct open *open = &client->open;
 	follow_tell_arrivals(client, false);
 	if (commands_awaiting(client,
-		    KIND(NOOP) | KIND(LOOK) | KIND(LOOK_UIDS) | KIND(LOOK_BLOCK) | KIND(LOOK_PART))) {
+		    KIND(NOOP) | KIND(LOOK) | KIND(LOOK_UIDS) | KIND(LOOK_BLOCK) |
+			    KIND(LOOK_PART))) {
 		return; /* the rest of the look is still to be answered */
 	}
 	if (client_is_over(client) || runs_count(&open->pending) > 0) {
 		return; /* the next flight fetches what is missing */
 	}
-	if (follow_has_tail(client)) {
-		if (open->exists == open->exists_at_look) {
-			open->wants_scan = true; /* it is there, but not where news are */
-		} else {
-			open->wants_look = true;
-		}
+	uint64_t known = runs_count(&open->mailbox->messages);
+	open->wants_look = follow_has_tail(client) && open->exists != open->exists_at_look;
+	if (follow_has_tail(client) && !open->is_second_look) {
+		/* It may have gone before it could be fetched, which the next NOOP will tell. */
+		open->wants_look = open->is_second_look = true;
+	}
+	if (open->wants_look) {
 		return;
+	}
+	open->is_second_look = false;
+	if (follow_has_tail(client) || open->exists < known) {
+		follow_doubt(client); /* it is there, but not where news are; or one went unsaid */
+	}
+	if (!open->wants_scan && follow_has_tail(client)) {
+		open->phantoms = open->exists - (uint32_t)known;
 	}
 	if (!open->wants_scan) {
 		tell_synchronised(client);
@@ -353,7 +363,7 @@ void handle_look(
 	enum imap_end end = response->status == IMAP_STATUS_OK
 		? IMAP_END_ORDINARY
 		: classify_refusal(response, &retry_after);
-	if (end != IMAP_END_ORDINARY) {
+	if (end != IMAP_END_ORDINARY && !refusal_is_of_data(response)) {
 		struct failure failure;
 		refusal_set(&failure, response);
 		client_close(client, &failure, end, retry_after);
@@ -435,6 +445,10 @@ void handle_idle_continuation(struct imap_client *client, struct command *comman
 	}
 	uint64_t timeout = client->options.idle_timeout_usec;
 	command->is_continued = true;
+	if (client->state == IMAP_STATE_LOGOUT) {
+		command_put_done(client, command); /* LOGOUT waits behind it */
+		return;
+	}
 	command->deadline = USEC_NEVER;
 	client->idle_since = client->now;
 	client->renewal = client->now + timeout - timeout / 8;
@@ -447,13 +461,7 @@ void handle_idle_continuation(struct imap_client *client, struct command *comman
 
 static void end_idle(struct imap_client *client, struct command *idle)
 {
-	bytes_put_str(&client->output, "DONE\r\n");
-	trace_sent_line(client, "DONE");
-	if (client->output_since == 0) {
-		client->output_since = client->now;
-	}
-	idle->is_done = true;
-	idle->deadline = client->now + DONE_USEC;
+	command_put_done(client, idle);
 	client->left_idle = true;
 	if (has_requests(client) || client->open.wants_look || client->open.wants_scan) {
 		client->is_renewing = false;
@@ -477,17 +485,20 @@ static bool serves_a_request(const struct imap_client *client)
 void handle_idle(
 	struct imap_client *client, struct command *command, const struct imap_response *response)
 {
+	/* Some say OK without ever a continuation. */
+	bool is_quick =
+		!command->is_continued || client->now - client->idle_since < QUICK_IDLE_USEC;
 	client->renewal = USEC_NEVER;
 	if (response->status != IMAP_STATUS_OK && !command->is_done) {
 		/* It has the word and not the thing. */
 		client->no_idle = true;
+	} else if (!is_quick) {
+		client->n_quick_idles = 0;
 	} else if (!command->is_done) {
-		client->n_quick_idles = client->now - client->idle_since < QUICK_IDLE_USEC
-			? client->n_quick_idles + 1
-			: 0;
+		client->n_quick_idles++;
 		client->no_idle = client->n_quick_idles >= QUICK_IDLES;
-		client->left_idle = true;
 	}
+	client->left_idle = client->left_idle || !command->is_done;
 	if (!client->is_renewing) {
 		enter(client,
 			serves_a_request(client) ? IMAP_STATE_FETCHING : IMAP_STATE_SYNCHRONISE);
@@ -554,6 +565,12 @@ static bool can_idle(const struct imap_client *client)
 	return !wants_more || !follow_has_tail(client);
 }
 
+static bool rescan_advances(struct imap_client *client)
+{
+	open_rescan(client);
+	return open_advance(client);
+}
+
 static void put_flight(struct imap_client *client)
 {
 	struct open *open = &client->open;
@@ -561,8 +578,7 @@ static void put_flight(struct imap_client *client)
 		if (open_advance(client)) {
 			return;
 		}
-		if (client_is_over(client) ||
-			(open->wants_scan && open_rescan(client) && open_advance(client))) {
+		if (client_is_over(client) || (open->wants_scan && rescan_advances(client))) {
 			return;
 		}
 		if (put_missing(client)) {

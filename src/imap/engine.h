@@ -147,11 +147,14 @@ struct open {
 	bool is_reset;        /* ... in place of an older one */
 	bool is_synchronised; /* SYNCHRONISED was told since it was opened */
 	bool wants_look;      /* EXISTS said more than is known */
+	bool is_second_look;  /* the one before found less than EXISTS said */
 	bool wants_scan;      /* the numbers do not add up */
 	bool has_changed;     /* something was told since SYNCHRONISED */
 	bool has_exists;
 	uint32_t exists; /* messages on the server, as of the last response */
 	uint32_t exists_at_look;
+	uint32_t phantoms; /* the server counts them, but however it is asked it does not list them
+			    */
 	uint32_t uidvalidity, uidnext; /* as EXAMINE said; 0: not */
 	uint64_t highestmodseq;        /* as EXAMINE said; 0: none */
 	uint64_t pushed_modseq;        /* the highest MODSEQ of a FETCH since */
@@ -269,13 +272,16 @@ void command_put(struct imap_client *client, enum command_kind kind, struct requ
 void command_put_string(struct imap_client *client, struct command *command, const char *str);
 /* A mailbox name: UTF-8 or modified UTF-7 as the server takes it, quoted. */
 void command_put_mailbox(struct imap_client *client, struct command *command, const char *name);
+/* Ends IDLE. */
+void command_put_done(struct imap_client *client, struct command *idle);
 /* Writes what may be written now. */
 void commands_flush(struct imap_client *client);
 /* The first command that is sent and not answered; NULL. */
 struct command *commands_head(const struct imap_client *client);
-/* The first of these kinds (KIND() or-ed) that is sent and not answered; NULL. Servers may answer the
- * commands of a flight in another order (RFC 9051 section 5.5; Dovecot lets NOOP and UID FETCH wait
- * for their sync): data belongs to the command that can have asked for it, not to the first. */
+/* The first of these kinds (KIND() or-ed) that is sent and not answered; NULL. Servers may answer
+ * the commands of a flight in another order (RFC 9051 section 5.5; Dovecot lets NOOP and UID FETCH
+ * wait for their sync): data belongs to the command that can have asked for it, not to the first.
+ */
 #define KIND(name) (UINT64_C(1) << COMMAND_##name)
 struct command *commands_awaiting(const struct imap_client *client, uint64_t kinds);
 bool commands_have(const struct imap_client *client, enum command_kind kind);
@@ -298,6 +304,8 @@ struct span login_text(const struct imap_client *client, struct span text);
 bool has_extension(const struct imap_client *client, const char *word);
 void take_capabilities(struct imap_client *client, const struct span *words, size_t n_words);
 void take_enabled(struct imap_client *client, const struct imap_response *response);
+/* Whether it is about the data that was asked for, and the connection may go on. */
+bool refusal_is_of_data(const struct imap_response *response);
 /* What a NO or BAD or BYE means beside its words: LIMIT, THROTTLED, TOKEN. */
 enum imap_end classify_refusal(
 	const struct imap_response *response, uint64_t *ret_retry_after_usec);
@@ -310,14 +318,15 @@ void handle_open(
 void open_code(struct imap_client *client, const struct imap_response *response);
 /* Puts the next commands that synchronising needs; false when the known messages are right. */
 bool open_advance(struct imap_client *client);
-/* Begins to list the server's messages anew, because the numbers do not add up; false when that was
- * tried often enough. */
-bool open_rescan(struct imap_client *client);
+/* Begins to list the server's messages anew, because the numbers do not add up. */
+void open_rescan(struct imap_client *client);
 void handle_scan(
 	struct imap_client *client, struct command *command, const struct imap_response *response);
 
 /* follow.c */
 void follow_exists(struct imap_client *client, uint32_t exists);
+/* The numbers do not add up: the messages are to be listed anew, unless that was tried often. */
+void follow_doubt(struct imap_client *client);
 void follow_expunge(struct imap_client *client, uint32_t number);
 void follow_vanished(struct imap_client *client, const struct imap_response *response);
 void follow_search(struct imap_client *client, const struct imap_response *response);

@@ -47,10 +47,12 @@ int messages_insert(
 
 unsigned int new_mail_items(const struct imap_client *client)
 {
-	/* With its modseq the cursor knows the message as it is told, and a restart finds no change. */
+	/* With its modseq the cursor knows the message as it is told, and a restart finds no
+	 * change. */
 	bool has_modseq = client->has_condstore && client->open.mailbox &&
 		!client->open.mailbox->cursor.has_flags;
-	return (has_modseq ? IMAP_ITEM_MODSEQ : 0) | IMAP_ITEM_FLAGS | IMAP_ITEM_ENVELOPE | IMAP_ITEM_INTERNALDATE | IMAP_ITEM_SIZE |
+	return (has_modseq ? IMAP_ITEM_MODSEQ : 0) | IMAP_ITEM_FLAGS | IMAP_ITEM_ENVELOPE |
+		IMAP_ITEM_INTERNALDATE | IMAP_ITEM_SIZE |
 		(client->options.preview ? IMAP_FETCH_PREVIEW : 0);
 }
 
@@ -170,7 +172,31 @@ void follow_tell_arrivals(struct imap_client *client, bool all)
 bool follow_has_tail(const struct imap_client *client)
 {
 	const struct open *open = &client->open;
-	return open->mailbox && open->exists > runs_count(&open->mailbox->messages);
+	return open->mailbox &&
+		open->exists > runs_count(&open->mailbox->messages) + open->phantoms;
+}
+
+void follow_doubt(struct imap_client *client)
+{
+	struct open *open = &client->open;
+	open->wants_scan =
+		open->wants_scan || (open->stage == OPEN_FOLLOWED && open->n_rescans < MAX_RESCANS);
+}
+
+/* There cannot be fewer than are known: the server lost its way, or we did. */
+static void check_count(struct imap_client *client)
+{
+	struct open *open = &client->open;
+	if (open->stage != OPEN_FOLLOWED) {
+		return;
+	}
+	uint64_t known = runs_count(&open->mailbox->messages);
+	if (open->exists < known) {
+		follow_doubt(client);
+	}
+	if (open->exists < known + open->phantoms) {
+		open->phantoms = open->exists > known ? open->exists - (uint32_t)known : 0;
+	}
 }
 
 void follow_exists(struct imap_client *client, uint32_t exists)
@@ -178,12 +204,9 @@ void follow_exists(struct imap_client *client, uint32_t exists)
 	struct open *open = &client->open;
 	open->exists = exists;
 	open->has_exists = true;
-	if (open->stage == OPEN_FOLLOWED) {
-		uint64_t known = runs_count(&open->mailbox->messages);
-		open->wants_look = open->wants_look || exists > known;
-		/* Fewer without an EXPUNGE: the server lost its way, or we did. */
-		open->wants_scan = open->wants_scan || exists < known;
-	}
+	check_count(client);
+	open->wants_look =
+		open->wants_look || (open->stage == OPEN_FOLLOWED && follow_has_tail(client));
 }
 
 void follow_gone(struct imap_client *client, uint32_t first, uint32_t last)
@@ -208,6 +231,13 @@ void follow_gone(struct imap_client *client, uint32_t first, uint32_t last)
 			}
 			r = runs_unset(&open->expunged, begin, end);
 		}
+		for (uint64_t p = from; r == 0 && p <= to && runs_next(&open->strays, p, &untold) &&
+			untold.first <= to;
+			p = (uint64_t)untold.last + 1) {
+			r = runs_unset(&open->expunged, untold.first > from ? untold.first : from,
+				untold.last < to ? untold.last : to);
+		}
+		r = r < 0 ? r : runs_unset(&open->strays, from, to);
 		r = r < 0 ? r : runs_unset(&open->pending, from, to);
 		r = r < 0 ? r : imap_mailbox_remove(mailbox, from, to);
 		if (r < 0) {
@@ -245,7 +275,7 @@ void follow_expunge(struct imap_client *client, uint32_t number)
 		return; /* of the mailbox that was open before */
 	}
 	if (number == 0 || number > open->exists) {
-		open->wants_scan = true;
+		follow_doubt(client);
 		return;
 	}
 	open->exists--;
@@ -254,6 +284,7 @@ void follow_expunge(struct imap_client *client, uint32_t number)
 	} else if (runs_select(&open->mailbox->messages, number - 1, &uid)) {
 		follow_gone(client, uid, uid);
 	}
+	check_count(client);
 }
 
 void follow_vanished(struct imap_client *client, const struct imap_response *response)
@@ -283,14 +314,16 @@ void follow_vanished(struct imap_client *client, const struct imap_response *res
 			return;
 		}
 	}
+	if (!response->partial) {
+		check_count(client);
+	}
 }
 
 void follow_search(struct imap_client *client, const struct imap_response *response)
 {
 	struct open *open = &client->open;
 	bool was_sent;
-	struct command *command =
-		commands_awaiting(client, KIND(SEARCH_ALL) | KIND(SEARCH_UNSEEN));
+	struct command *command = commands_awaiting(client, KIND(SEARCH_ALL) | KIND(SEARCH_UNSEEN));
 	if (response->kind == IMAP_RESPONSE_ESEARCH && response->search.correlator.data) {
 		command = commands_find(client, response->search.correlator, &was_sent);
 	}
@@ -341,8 +374,7 @@ static struct command *asked_for(const struct imap_client *client, uint32_t uid)
 {
 	uint64_t kinds = KIND(FETCH) | KIND(FETCH_PART) | KIND(FETCH_RAW) | KIND(LOOK_BLOCK) |
 		KIND(LOOK_PART);
-	LIST_FOR_EACH(node, &client->commands)
-	{
+	LIST_FOR_EACH (node, &client->commands) {
 		struct command *command = list_entry(node, struct command, link);
 		const struct runs *uids =
 			command->request ? &command->request->uids : &command->uids;
@@ -352,24 +384,22 @@ static struct command *asked_for(const struct imap_client *client, uint32_t uid)
 		}
 	}
 	uint32_t watermark = client->open.mailbox->cursor.watermark;
-	return watermark != 0 && uid >= watermark
+	return uid >= (watermark != 0 ? watermark : UINT32_MAX)
 		? commands_awaiting(client, KIND(LOOK) | KIND(LOOK_UIDS))
 		: NULL;
 }
 
-/* Whether new flags of a known message are news. Where all flags are known, the old value tells; else
- * the modseq does, and where the server says none, a push is a change and an answer is not. */
-static bool is_change(
-	const struct imap_client *client, const struct imap_message *message, uint32_t uid, uint16_t old,
-	uint16_t value)
+/* Whether new flags of a known message are news. Where all flags are known, the old value tells;
+ * else the modseq does, and where the server says none, a push is a change and an answer is not. */
+static bool is_change(const struct imap_client *client, const struct imap_message *message,
+	uint32_t uid, uint16_t old, uint16_t value)
 {
 	const struct imap_mailbox *mailbox = client->open.mailbox;
 	if (imap_mailbox_is_read(mailbox, old) != imap_mailbox_is_read(mailbox, value)) {
 		return true;
 	}
 	if (mailbox->cursor.has_flags) {
-		/* Also where the old one said no more than read or unread. */
-		return old != value || commands_awaiting(client, KIND(FETCH_CHANGES));
+		return old != value; /* also where the old one said no more than read or unread */
 	}
 	if (client->open.stage == OPEN_SCAN && commands_awaiting(client, KIND(FETCH_FLAGS))) {
 		/* The scan compares what no modseq tells: then all flags may be others. */
@@ -419,7 +449,13 @@ static void apply_flags(
 		client_fail_memory(client);
 		return;
 	}
-	if (!runs_get(&open->pending, uid, NULL) && is_change(client, message, uid, old, value)) {
+	if (runs_get(&open->pending, uid, NULL)) {
+		return;
+	}
+	bool is_stray = runs_get(&open->strays, uid, NULL);
+	if (is_stray && runs_unset(&open->strays, uid, uid) < 0) {
+		client_fail_memory(client);
+	} else if (is_stray || is_change(client, message, uid, old, value)) {
 		tell_change(client, message, uid, value);
 	}
 }
@@ -493,7 +529,7 @@ static void follow_message(struct imap_client *client, const struct imap_respons
 		 */
 		if (open->stage == OPEN_FOLLOWED && message->number > 0 &&
 			runs_rank(&open->mailbox->messages, uid) + 1 != message->number) {
-			open->wants_scan = true;
+			follow_doubt(client);
 		}
 		apply_flags(client, message, uid);
 	}
@@ -510,7 +546,7 @@ static void follow_message(struct imap_client *client, const struct imap_respons
 		take_arrival(client, imap_response_take_message(response));
 	} else if (!is_known && !imap_mailbox_is_new(open->mailbox, uid)) {
 		/* Below all that was announced, and yet unknown. */
-		open->wants_scan = true;
+		follow_doubt(client);
 	}
 }
 

@@ -103,6 +103,18 @@ static uint64_t backoff_in(struct span text)
 	return (msec < 300000 ? msec : 300000) * USEC_PER_MSEC;
 }
 
+static bool is_throttling(struct span text)
+{
+	return text_has(text, "throttled") || text_has(text, "hrottling") ||
+		text_has(text, "not connected");
+}
+
+bool refusal_is_of_data(const struct imap_response *response)
+{
+	/* Yahoo: "NO [UNAVAILABLE] FETCH Server error while fetching messages". */
+	return response->code == IMAP_CODE_UNAVAILABLE && !is_throttling(response->text);
+}
+
 enum imap_end classify_refusal(const struct imap_response *response, uint64_t *ret_retry_after_usec)
 {
 	struct span text = response->text;
@@ -116,8 +128,7 @@ enum imap_end classify_refusal(const struct imap_response *response, uint64_t *r
 		return IMAP_END_TOKEN;
 	}
 	if (response->code == IMAP_CODE_UNAVAILABLE || response->code == IMAP_CODE_INUSE ||
-		text_has(text, "throttled") || text_has(text, "hrottling") ||
-		text_has(text, "not connected")) {
+		is_throttling(text)) {
 		*ret_retry_after_usec = backoff_in(text);
 		return IMAP_END_THROTTLED;
 	}

@@ -68,7 +68,11 @@ void open_forget(struct imap_client *client)
 {
 	struct open *open = &client->open;
 	struct run run;
-	/* What was never told is not known: it will be new again. */
+	/* What was never told is not known: it will be new, or found, again. */
+	for (uint64_t n = 1; open->mailbox && n <= UINT32_MAX && runs_next(&open->strays, n, &run);
+		n = (uint64_t)run.last + 1) {
+		imap_mailbox_remove(open->mailbox, run.first, run.last);
+	}
 	for (uint64_t n = 1; open->mailbox && n <= UINT32_MAX && runs_next(&open->pending, n, &run);
 		n = (uint64_t)run.last + 1) {
 		imap_mailbox_remove(open->mailbox, run.first, run.last);
@@ -131,6 +135,7 @@ static void scan_begin(struct imap_client *client, bool by_search)
 	open->scan_by_search = by_search;
 	open->has_listing = false;
 	open->scan_next = 1;
+	open->phantoms = 0;
 	open->wants_scan = false;
 	open->awaits_closed = false;
 	runs_done(&open->scan);
@@ -140,20 +145,13 @@ static void scan_begin(struct imap_client *client, bool by_search)
 	enter(client, IMAP_STATE_SYNCHRONISE);
 }
 
-bool open_rescan(struct imap_client *client)
+void open_rescan(struct imap_client *client)
 {
 	struct open *open = &client->open;
-	open->wants_scan = false;
 	client->wants_pass = true; /* whoever waits for a look waits for one after this */
-	if (++open->n_rescans > MAX_RESCANS) {
-		log_warning(NULL, open->mailbox->name,
-			"the server's message numbers do not add up; going on with what is known");
-		open->exists = (uint32_t)runs_count(&open->mailbox->messages);
-		return false;
-	}
+	open->n_rescans++;
 	log_debug(NULL, open->mailbox->name, "message numbers do not add up: listing anew");
 	scan_begin(client, !open->mailbox->cursor.has_flags && has_extension(client, "ESEARCH"));
-	return true;
 }
 
 /* Whether the mailbox keeps the flags of its messages, which without CONDSTORE it must. */
@@ -195,11 +193,13 @@ static bool confirms_uidvalidity(struct imap_client *client)
 static void followed(struct imap_client *client)
 {
 	struct open *open = &client->open;
-	uint64_t known = runs_count(&open->mailbox->messages);
 	open->stage = OPEN_FOLLOWED;
 	open->awaits_closed = false;
-	open->wants_look = open->exists > known;
-	open->wants_scan = open->exists < known;
+	open->wants_look = follow_has_tail(client);
+	open->wants_scan = false;
+	if (open->exists < runs_count(&open->mailbox->messages)) {
+		follow_doubt(client);
+	}
 	enter(client, IMAP_STATE_SYNCHRONISE);
 }
 
@@ -349,7 +349,9 @@ static void scan_compare(struct imap_client *client)
 	}
 	if (r < 0) {
 		client_fail_memory(client);
+		return;
 	}
+	follow_tell(client);
 }
 
 static void tell_baseline(struct imap_client *client)
@@ -416,8 +418,6 @@ static void put_strays(struct imap_client *client)
 	runs_select(&open->strays, 0, &first);
 	command_put(
 		client, COMMAND_FETCH_CHANGES, NULL, "UID FETCH %u:%u (UID FLAGS)", first, last);
-	runs_done(&open->strays);
-	runs_init(&open->strays);
 }
 
 static void scan_finish(struct imap_client *client)
@@ -430,7 +430,12 @@ static void scan_finish(struct imap_client *client)
 			scan_begin(client, open->scan_by_search);
 			return;
 		}
-		open->exists = (uint32_t)runs_count(&open->scan);
+		uint32_t listed = (uint32_t)runs_count(&open->scan);
+		log_debug(NULL, open->mailbox->name,
+			"the server counts %u messages, but lists %u: going on with these",
+			open->exists, listed);
+		open->phantoms = open->exists > listed ? open->exists - listed : 0;
+		open->exists = listed + open->phantoms;
 	}
 	if (open->is_baseline) {
 		scan_becomes_baseline(client);

@@ -630,7 +630,7 @@ void handle_request(
 	enum imap_end end = response->status == IMAP_STATUS_OK
 		? IMAP_END_ORDINARY
 		: classify_refusal(response, &retry_after);
-	if (end == IMAP_END_THROTTLED) {
+	if (end == IMAP_END_THROTTLED && !refusal_is_of_data(response)) {
 		struct failure failure;
 		refusal_set(&failure, response);
 		client_close(client, &failure, end, retry_after);
