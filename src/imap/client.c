@@ -598,9 +598,12 @@ uint64_t imap_client_deadline(const struct imap_client *client, uint64_t *ret_sl
 	if (head && head->deadline < deadline) {
 		deadline = head->deadline;
 	}
+	if (client->open.confirm_at && client->open.confirm_at < deadline) {
+		deadline = client->open.confirm_at;
+	}
 	if (client->renewal < deadline) {
 		deadline = client->renewal;
-		*ret_slack = client->options.idle_timeout_usec / 8;
+		*ret_slack = client->renewal_slack;
 	}
 	return deadline;
 }

@@ -418,7 +418,8 @@ static void rest(struct imap_client *client)
 	client->is_polling = true;
 	client->is_renewing = false;
 	if (client->renewal == USEC_NEVER || client->renewal > client->now + interval) {
-		client->renewal = client->now + interval - interval / 8;
+		client->renewal_slack = interval / 8;
+		client->renewal = client->now + interval - client->renewal_slack;
 	}
 	if (client->open.mailbox) {
 		if (client->watching_since == 0) {
@@ -451,7 +452,8 @@ void handle_idle_continuation(struct imap_client *client, struct command *comman
 	}
 	command->deadline = USEC_NEVER;
 	client->idle_since = client->now;
-	client->renewal = client->now + timeout - timeout / 8;
+	client->renewal_slack = timeout / 8;
+	client->renewal = client->now + timeout - client->renewal_slack;
 	client->is_renewing = false;
 	if (client->watching_since == 0) {
 		client->watching_since = client->now;
@@ -634,6 +636,12 @@ void cycle_advance(struct imap_client *client)
 			client->is_renewing = false;
 			enter(client, IMAP_STATE_SYNCHRONISE);
 		}
+	}
+	if (client->open.confirm_at) {
+		if (client->open.confirm_at <= client->now) {
+			open_confirm(client);
+		}
+		return;
 	}
 	/* A flight may come to nothing (a request that is refused at once); then the next one. */
 	do {

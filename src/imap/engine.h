@@ -31,6 +31,8 @@ enum {
 #define COMMAND_USEC     (60 * USEC_PER_SEC)
 #define DONE_USEC        (15 * USEC_PER_SEC)
 #define UNSENT_USEC      (15 * USEC_PER_SEC)
+/* Between two looks at a new UIDVALIDITY: Courier's is the time in seconds. */
+#define CONFIRM_USEC (1100 * USEC_PER_MSEC)
 #define PROBE_USEC       (5 * USEC_PER_SEC)
 #define LOGOUT_USEC      (1200 * USEC_PER_MSEC)
 #define QUICK_IDLE_USEC  (5 * USEC_PER_SEC)
@@ -160,6 +162,7 @@ struct open {
 	uint64_t pushed_modseq;        /* the highest MODSEQ of a FETCH since */
 	unsigned int n_confirmations;  /* of a new UIDVALIDITY */
 	uint32_t confirmed_uidvalidity;
+	uint64_t confirm_at; /* when the next EXAMINE is due; 0: none waits */
 	unsigned int n_rescans;
 	struct runs scan;   /* OPEN_SCAN: UID to value; message number n is the n-th */
 	struct runs unseen; /* of SEARCH_UNSEEN */
@@ -229,6 +232,7 @@ struct imap_client {
 	uint64_t watching_since; /* since when nothing but IDLE and its renewals happened; 0 */
 	bool is_polling;  /* nothing is asked; polling stands in for IDLE, or nothing is watched */
 	uint64_t renewal; /* when IDLE is renewed, or polling looks again; USEC_NEVER */
+	uint64_t renewal_slack;
 	bool is_renewing;
 	bool left_idle;  /* nobody has looked since */
 	bool wants_pass; /* look even if nothing asks for it: a renewal, a probe */
@@ -313,6 +317,8 @@ enum imap_end classify_refusal(
 /* open.c */
 void open_mailbox(struct imap_client *client, struct imap_mailbox *mailbox, bool writable);
 void open_forget(struct imap_client *client);
+/* The time to look once more at a UIDVALIDITY has come. */
+void open_confirm(struct imap_client *client);
 void handle_open(
 	struct imap_client *client, struct command *command, const struct imap_response *response);
 void open_code(struct imap_client *client, const struct imap_response *response);
@@ -378,6 +384,8 @@ void request_take_copyuid(
 void request_end(struct imap_client *client, struct request *request);
 void request_fail(struct imap_client *client, struct request *request, enum failure_kind kind,
 	const char *format, ...) __attribute__((format(printf, 4, 5)));
+/* Whether a NO to EXAMINE means that there is no such mailbox. */
+bool refusal_is_of_missing(const struct imap_response *response);
 /* Failure out of a NO or BAD. */
 void refusal_set(struct failure *failure, const struct imap_response *response);
 /* The words of FETCH for the items, in parentheses. */

@@ -135,11 +135,21 @@ enum imap_end classify_refusal(const struct imap_response *response, uint64_t *r
 	return IMAP_END_ORDINARY;
 }
 
+bool refusal_is_of_missing(const struct imap_response *response)
+{
+	/* RFC 5530 has a code for it, which Dovecot 2.3 does not give. */
+	return response->code == IMAP_CODE_NONEXISTENT || response->code == IMAP_CODE_TRYCREATE ||
+		text_has(response->text, "doesn't exist") ||
+		text_has(response->text, "does not exist") ||
+		text_has(response->text, "o such mailbox") ||
+		text_has(response->text, "nknown mailbox");
+}
+
 void refusal_set(struct failure *failure, const struct imap_response *response)
 {
 	uint64_t retry_after;
 	enum failure_kind kind = FAILURE_SERVER_REFUSED;
-	if (response->code == IMAP_CODE_NONEXISTENT || response->code == IMAP_CODE_TRYCREATE) {
+	if (refusal_is_of_missing(response)) {
 		kind = FAILURE_NO_SUCH_MAILBOX;
 	} else if (classify_refusal(response, &retry_after) == IMAP_END_LIMIT) {
 		kind = FAILURE_LIMIT_EXCEEDED;

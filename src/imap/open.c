@@ -171,8 +171,9 @@ static void baseline_begin(struct imap_client *client)
 	scan_begin(client, !open->mailbox->cursor.has_flags && has_extension(client, "ESEARCH"));
 }
 
-/* Courier gives a mailbox that was never SELECTed a new UIDVALIDITY with each EXAMINE: a new one is
- * believed when it stays, and where it does not, one SELECT makes it stay. */
+/* Courier gives a mailbox that was never SELECTed a new UIDVALIDITY with each EXAMINE, the time in
+ * seconds: a new one is believed when it stays for longer than that, and where it does not, one
+ * SELECT makes it stay. */
 static bool confirms_uidvalidity(struct imap_client *client)
 {
 	struct open *open = &client->open;
@@ -181,13 +182,21 @@ static bool confirms_uidvalidity(struct imap_client *client)
 		(open->n_confirmations == 1 && has_stayed)) {
 		return false;
 	}
-	bool was_writable = open->wants_writable;
-	open->n_confirmations++; /* 1: EXAMINE again; 2: SELECT; 3: EXAMINE for good */
-	open->wants_writable = was_writable || open->n_confirmations == 2;
+	open->n_confirmations++; /* 1: EXAMINE again, later; 2: SELECT; 3: EXAMINE for good */
 	open->confirmed_uidvalidity = open->uidvalidity;
+	expect_answers(open);
+	open->confirm_at = client->now + (open->n_confirmations == 1 ? CONFIRM_USEC : 0);
+	return true;
+}
+
+void open_confirm(struct imap_client *client)
+{
+	struct open *open = &client->open;
+	bool was_writable = open->wants_writable;
+	open->confirm_at = 0;
+	open->wants_writable = was_writable || open->n_confirmations == 2;
 	put_open(client);
 	open->wants_writable = was_writable;
-	return true;
 }
 
 static void followed(struct imap_client *client)

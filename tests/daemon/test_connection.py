@@ -38,7 +38,7 @@ def test_a_cut_connection_comes_back(daemon, bus, relay):
     box = bus.mailbox("work", "INBOX")
     assert box["Error"][0] == "org.example.MailIdle.Error.Offline" and box["Error"][1]
     assert box["NextTry"] > time.time() * 1e6 - 1e6
-    assert bus.root()["Online"] is False
+    bus.wait(lambda: bus.root()["Online"] is False, what="offline")
     relay.deliver(user, message("meanwhile"))
     relay.refuse(False)
     # On a mailbox that waits, Refresh tries at once.

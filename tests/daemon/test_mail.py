@@ -110,7 +110,8 @@ def test_fifty_messages_are_each_announced_once(daemon, bus, server, security):
     told = bus.new_mail("work", "INBOX")
     assert len(told) == 50
     assert [m["Uid"] for m in told] == sorted({m["Uid"] for m in told})
-    seen = sorted((m["MessageId"], m["Subject"], m["From"]) for m in told)
+    # A Subject that is empty is NIL in the ENVELOPE of some.
+    seen = sorted((m["MessageId"], m.get("Subject", ""), m["From"]) for m in told)
     assert seen == sorted((number, subject, sender) for number, subject, sender in expected)
     for m in told:
         assert m["Date"] == 1704110400
@@ -366,7 +367,7 @@ def test_list_mailboxes(daemon, bus, server):
     listed = dict(bus.call("ListMailboxes", "s", "work"))
     assert "INBOX" in listed and server.mailbox("Lists", "dev") in listed
     if server.software != "courier":
-        assert "\\Trash" in listed[server.mailbox("Trash")]
+        assert "\\trash" in [w.lower() for w in listed[server.mailbox("Trash")]]
 
 
 def test_stop_and_start(daemon, bus, server):

@@ -12,11 +12,15 @@ UNPACKED = BUILD / "servers/cyrus/root/usr/lib/cyrus/bin"
 
 
 class Cyrus(Server):
-    """Root, because its master becomes the user cyrus, whom only root can become."""
+    """Root, because its master becomes the user cyrus, whom only root can become.
+
+    settings: lines of imapd.conf that overrule ours ("tls_versions: tls1_2").
+    """
 
     software = "cyrus"
 
-    def __init__(self, certificates=None):
+    def __init__(self, certificates=None, settings=""):
+        self._settings = settings
         self.lmtp = ports.take()
         super().__init__(certificates)
 
@@ -41,7 +45,14 @@ class Cyrus(Server):
             (self.folder / name).mkdir()
         shutil.copy(self.certificates.chain, self.folder / "tls/chain.pem")
         shutil.copy(self.certificates.key, self.folder / "tls/srv.key")
-        self._fill_in("imapd.conf")
+        path = self._fill_in("imapd.conf")
+        overruled = {line.partition(":")[0] for line in self._settings.splitlines()}
+        kept = [
+            line
+            for line in path.read_text().splitlines()
+            if line.partition(":")[0] not in overruled
+        ]
+        path.write_text("\n".join([*kept, self._settings, ""]))
         programs = self._programs()
         # The user cyrus must reach them, and the build folder may lie in somebody's home.
         if programs == UNPACKED:
