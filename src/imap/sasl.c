@@ -218,7 +218,9 @@ static int give_property(Gsasl *library, Gsasl_session *session, Gsasl_property 
 		value = sasl->secret;
 		break;
 	case GSASL_CB_TLS_EXPORTER:
-		value = sasl->mechanism->is_plus ? sasl->tls_exporter : NULL;
+		/* libgsasl would take the exporter where there are both; but until TLS 1.3, which has no
+		 * tls-unique, that one is the default (RFC 5802 section 6.1, RFC 9266 section 3). */
+		value = sasl->mechanism->is_plus && !sasl->tls_unique ? sasl->tls_exporter : NULL;
 		break;
 	case GSASL_CB_TLS_UNIQUE:
 		value = sasl->mechanism->is_plus ? sasl->tls_unique : NULL;

@@ -747,7 +747,7 @@ static void test_scram_wrong_server_signature(void **state)
 	}
 }
 
-/* tls-exporter where there is one, else tls-unique; somebody in between has another. */
+/* tls-unique where there is one (until TLS 1.2), else tls-exporter; somebody in between has another. */
 static void test_scram_bindings(void **state)
 {
 	static const struct span other = {(const uint8_t *)"another!", 8};
@@ -756,7 +756,7 @@ static void test_scram_bindings(void **state)
 		int expected;
 	} rows[] = {
 		{unique, {0}, unique, {0}, GSASL_OK},
-		{unique, exporter, {0}, exporter, GSASL_OK},
+		{unique, exporter, unique, exporter, GSASL_OK},
 		{{0}, exporter, unique, exporter, GSASL_OK},
 		{unique, {0}, unique, exporter, GSASL_OK},
 		{unique, {0}, other, {0}, GSASL_AUTHENTICATION_ERROR},
@@ -796,6 +796,8 @@ static void test_scram_first_message(void **state)
 			"n,,n=us=2Cer,r="},
 		{"SCRAM-SHA-1-PLUS", {(const uint8_t *)"u", 1}, {0}, "p=tls-unique,,n=us=2Cer,r="},
 		{"SCRAM-SHA-256-PLUS", {(const uint8_t *)"u", 1}, {(const uint8_t *)"e", 1},
+			"p=tls-unique,,n=us=2Cer,r="},
+		{"SCRAM-SHA-256-PLUS", {0}, {(const uint8_t *)"e", 1},
 			"p=tls-exporter,,n=us=2Cer,r="},
 	};
 
