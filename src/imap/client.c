@@ -154,6 +154,13 @@ struct imap_client *imap_client_free(struct imap_client *client)
 
 struct imap_event *client_event(struct imap_client *client, enum imap_event_kind kind)
 {
+	if (kind != IMAP_EVENT_FLAGS && kind != IMAP_EVENT_EXPUNGED && kind != IMAP_EVENT_STATE) {
+		/* What changed before it is told before it. */
+		follow_tell(client);
+		if (client_is_over(client)) {
+			return NULL;
+		}
+	}
 	struct event *event = calloc(1, sizeof(*event));
 	if (!event) {
 		client_fail_memory(client);

@@ -514,11 +514,15 @@ static bool go_elsewhere(struct imap_client *client)
 {
 	struct request *request = next_elsewhere(client);
 	struct open *open = &client->open;
+	if (request && request_fails_early(client, request)) {
+		return true;
+	}
 	if (request) {
 		const struct imap_cursor *cursor = &request->mailbox->cursor;
 		if (request->kind == REQUEST_REFRESH && request->stage == REQUEST_QUEUED &&
-			request->mailbox != open->mailbox && client->has_condstore &&
-			cursor->uidvalidity != 0 && cursor->highestmodseq != 0) {
+			request->mailbox != open->mailbox && request->mailbox != client->watched &&
+			client->has_condstore && cursor->uidvalidity != 0 &&
+			cursor->highestmodseq != 0) {
 			request_start(client, request);
 			return true;
 		}

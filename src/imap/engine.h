@@ -27,12 +27,12 @@ enum {
 	QUICK_IDLES = 3,       /* so many ended by the server at once: poll */
 };
 
-#define GREETING_USEC    (30 * USEC_PER_SEC)
-#define COMMAND_USEC     (60 * USEC_PER_SEC)
-#define DONE_USEC        (15 * USEC_PER_SEC)
-#define UNSENT_USEC      (15 * USEC_PER_SEC)
+#define GREETING_USEC (30 * USEC_PER_SEC)
+#define COMMAND_USEC  (60 * USEC_PER_SEC)
+#define DONE_USEC     (15 * USEC_PER_SEC)
+#define UNSENT_USEC   (15 * USEC_PER_SEC)
 /* Between two looks at a new UIDVALIDITY: Courier's is the time in seconds. */
-#define CONFIRM_USEC (1100 * USEC_PER_MSEC)
+#define CONFIRM_USEC     (1100 * USEC_PER_MSEC)
 #define PROBE_USEC       (5 * USEC_PER_SEC)
 #define LOGOUT_USEC      (1200 * USEC_PER_MSEC)
 #define QUICK_IDLE_USEC  (5 * USEC_PER_SEC)
@@ -366,6 +366,8 @@ struct request *request_new(struct imap_client *client, uint64_t id, enum reques
 	struct imap_mailbox *mailbox);
 struct request *request_free(struct imap_client *client, struct request *request);
 bool request_is_write(const struct request *request);
+/* Ends a request that this server cannot serve, before a mailbox is opened for it. */
+bool request_fails_early(struct imap_client *client, struct request *request);
 /* Puts its first commands. */
 void request_start(struct imap_client *client, struct request *request);
 void handle_request(

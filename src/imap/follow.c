@@ -408,7 +408,9 @@ static bool is_change(const struct imap_client *client, const struct imap_messag
 	if (message->modseq != 0 && mailbox->cursor.highestmodseq != 0) {
 		return message->modseq > mailbox->cursor.highestmodseq;
 	}
-	return !asked_for(client, uid);
+	/* Some name the last message whatever was asked for; no push has such items. */
+	unsigned int never_pushed = IMAP_ITEM_ENVELOPE | IMAP_ITEM_SIZE | IMAP_ITEM_INTERNALDATE;
+	return !(message->items & never_pushed) && !asked_for(client, uid);
 }
 
 static void tell_change(struct imap_client *client, const struct imap_message *message,

@@ -54,6 +54,14 @@ void open_mailbox(struct imap_client *client, struct imap_mailbox *mailbox, bool
 	client->open.awaits_closed = had_another && client->has_qresync;
 	enter(client, IMAP_STATE_EXAMINE);
 	put_open(client);
+	LIST_FOR_EACH (node, &client->requests) {
+		struct request *request = list_entry(node, struct request, link);
+		if (request->kind == REQUEST_REFRESH && request->mailbox == mailbox &&
+			(request->stage == REQUEST_QUEUED || request->stage == REQUEST_VISIT)) {
+			/* What is asked for now is later than it. */
+			request->stage = REQUEST_STARTED;
+		}
+	}
 }
 
 static void free_messages(struct imap_message **list, size_t n)
@@ -259,19 +267,22 @@ static void open_refused(struct imap_client *client, const struct imap_response 
 			"the server has no such mailbox (its names begin with \"%s\"): %.*s",
 			prefix, (int)response->text.len, (const char *)response->text.data);
 	}
+	/* What cannot be selected may still be examined. */
+	bool is_for_write = client->open.wants_writable;
 	open_forget(client);
 	client->open.awaits_closed = false;
-	if (client->watched == mailbox) {
+	if (client->watched == mailbox && !is_for_write) {
 		client->watched = NULL;
 	}
 	LIST_FOR_EACH_SAFE (node, &client->requests) {
 		struct request *request = list_entry(node, struct request, link);
-		if (request->mailbox == mailbox) {
+		if (request->mailbox == mailbox && (!is_for_write || request_is_write(request))) {
 			request->failure = failure;
 			request_end(client, request);
 		}
 	}
-	struct imap_event *event = client_event(client, IMAP_EVENT_MAILBOX_FAILED);
+	struct imap_event *event =
+		is_for_write ? NULL : client_event(client, IMAP_EVENT_MAILBOX_FAILED);
 	if (event) {
 		event->mailbox = mailbox;
 		event->failure = failure;

@@ -88,7 +88,6 @@ bool request_is_write(const struct request *request)
 
 void request_end(struct imap_client *client, struct request *request)
 {
-	follow_tell(client);
 	struct imap_event *event = client_event(client, IMAP_EVENT_DONE);
 	if (event) {
 		event->id = request->id;
@@ -216,12 +215,35 @@ static void put_parts(struct imap_client *client, struct request *request)
 	free(is_asked);
 }
 
+static void tell_chunk(struct imap_client *client, const struct request *request, struct span chunk,
+	uint64_t total)
+{
+	struct imap_event *event = client_event(client, IMAP_EVENT_CHUNK);
+	if (!event) {
+		return;
+	}
+	void *copy = malloc(chunk.len + 1);
+	if (!copy) {
+		client_fail_memory(client);
+		return;
+	}
+	memcpy(copy, chunk.data, chunk.len);
+	event->id = request->id;
+	event->chunk = (struct span){.data = copy, .len = chunk.len};
+	event->chunk_total = total;
+}
+
 void request_take_message(
 	struct imap_client *client, struct request *request, const struct imap_response *response)
 {
 	if (request->kind == REQUEST_FETCH_RAW) {
 		const struct imap_section *section = imap_message_section(response->message, "");
-		request->has_raw = request->has_raw || (section && section->streamed);
+		if (section && !request->has_raw && !section->streamed && section->data.len > 0) {
+			/* A short one may come as a quoted string. */
+			tell_chunk(client, request, section->data, section->data.len);
+		}
+		request->has_raw =
+			request->has_raw || (section && (section->streamed || section->data.data));
 		return;
 	}
 	/* Flags that are pushed meanwhile come the same way; they are no answer by themselves. */
@@ -260,19 +282,7 @@ void request_take_chunk(
 		command->deadline = client->now + allowed;
 	}
 	request->octets += response->chunk.len;
-	struct imap_event *event = client_event(client, IMAP_EVENT_CHUNK);
-	if (!event) {
-		return;
-	}
-	void *copy = malloc(response->chunk.len + 1);
-	if (!copy) {
-		client_fail_memory(client);
-		return;
-	}
-	memcpy(copy, response->chunk.data, response->chunk.len);
-	event->id = request->id;
-	event->chunk = (struct span){.data = copy, .len = response->chunk.len};
-	event->chunk_total = response->chunk_total;
+	tell_chunk(client, request, response->chunk, response->chunk_total);
 }
 
 static void end_fetch(struct imap_client *client, struct request *request)
@@ -498,13 +508,21 @@ static void start_store(struct imap_client *client, struct request *request)
 	}
 }
 
+bool request_fails_early(struct imap_client *client, struct request *request)
+{
+	if (request->kind != REQUEST_MOVE || has_extension(client, "MOVE") ||
+		has_extension(client, "UIDPLUS")) {
+		return false;
+	}
+	/* COPY and EXPUNGE would take along what others have marked as deleted. */
+	request_fail(
+		client, request, FAILURE_NOT_SUPPORTED, "the server has neither MOVE nor UIDPLUS");
+	return true;
+}
+
 static void start_move(struct imap_client *client, struct request *request)
 {
-	if (!has_extension(client, "MOVE") && !has_extension(client, "UIDPLUS")) {
-		/* COPY and EXPUNGE would take along what others have marked as deleted. */
-		request_fail(client, request, FAILURE_NOT_SUPPORTED,
-			"the server has neither MOVE nor UIDPLUS");
-	} else if (request->target[0] == '\\') {
+	if (request->target[0] == '\\') {
 		put_list(client, COMMAND_LIST_SPECIAL, request, "*");
 	} else {
 		put_copy(client, request);
@@ -614,6 +632,9 @@ static void request_advance(
 		}
 		return;
 	default:
+		/* With a look behind it the modseq of what was written is that of the view, and
+		 * EXAMINE will find nothing. */
+		client->wants_pass = client->wants_pass || request_is_write(request);
 		request_end(client, request);
 		return;
 	}
