@@ -199,8 +199,8 @@ void listing_end(struct account *account, const struct failure *failure);
 /* Puts on show what has changed of mailboxes and account. */
 void show_account(struct account *account);
 
-/* The same for the sums alone. */
-void show_sums(struct account *account);
+/* The same for the views and their sums alone. */
+void show_views(struct account *account);
 
 /* What is known of the server from its first connection, which has just logged in. */
 void show_capabilities(struct account *account, struct imap_client *client);

@@ -101,11 +101,12 @@ struct state_key mailbox_key(const struct mailbox *mailbox)
 	};
 }
 
-static void change(struct mailbox *mailbox, unsigned int properties)
+void mailbox_tell_changes(struct mailbox *mailbox)
 {
 	if (mailbox->is_announced) {
-		notice_queue_change(mailbox->queue, &mailbox->changed, properties);
+		notice_queue_change(mailbox->queue, &mailbox->changed, mailbox->changes);
 	}
+	mailbox->changes = 0;
 }
 
 static bool is_same_failure(const struct failure *a, const struct failure *b)
@@ -145,14 +146,14 @@ void mailbox_enter(struct mailbox *mailbox, enum account_state state, const stru
 		properties |= ACCOUNT_PROPERTY_STATE;
 		log_transition(mailbox, was);
 	}
-	change(mailbox, properties);
+	mailbox->changes |= properties;
 }
 
 void mailbox_set_mode(struct mailbox *mailbox, const char *mode)
 {
 	if (strcmp(mailbox->mode, mode) != 0) {
 		mailbox->mode = mode;
-		change(mailbox, ACCOUNT_PROPERTY_MODE);
+		mailbox->changes |= ACCOUNT_PROPERTY_MODE;
 	}
 }
 
@@ -177,13 +178,11 @@ void mailbox_note_view(struct mailbox *mailbox)
 	struct mailbox_shown was = mailbox->shown;
 	struct mailbox_shown is = look(mailbox);
 	mailbox->shown = is;
-	change(mailbox,
-		(was.messages != is.messages ? ACCOUNT_PROPERTY_MESSAGES : 0) |
-			(was.unread != is.unread ? ACCOUNT_PROPERTY_UNREAD : 0) |
-			(was.uidvalidity != is.uidvalidity ? ACCOUNT_PROPERTY_UIDVALIDITY : 0) |
-			(was.uidnext != is.uidnext ? ACCOUNT_PROPERTY_UIDNEXT : 0) |
-			(was.highestmodseq != is.highestmodseq ? ACCOUNT_PROPERTY_HIGHESTMODSEQ
-							       : 0));
+	mailbox->changes |= (was.messages != is.messages ? ACCOUNT_PROPERTY_MESSAGES : 0) |
+		(was.unread != is.unread ? ACCOUNT_PROPERTY_UNREAD : 0) |
+		(was.uidvalidity != is.uidvalidity ? ACCOUNT_PROPERTY_UIDVALIDITY : 0) |
+		(was.uidnext != is.uidnext ? ACCOUNT_PROPERTY_UIDNEXT : 0) |
+		(was.highestmodseq != is.highestmodseq ? ACCOUNT_PROPERTY_HIGHESTMODSEQ : 0);
 }
 
 void mailbox_put_to_rest(struct mailbox *mailbox, const struct failure *problem, uint64_t now)

@@ -29,6 +29,7 @@ struct mailbox {
 	struct notice_queue *queue; /* borrowed */
 	struct imap_mailbox *view;
 	struct notice changed;
+	unsigned int changes; /* enum account_property: what is to be told */
 	struct mailbox_shown shown;
 	bool is_literal;   /* the configuration names it; else a pattern found it */
 	bool is_announced; /* the bus knows it */
@@ -83,6 +84,10 @@ bool mailbox_is_watched(const struct mailbox *mailbox);
 
 /* The view is what it is; what of it is shown has changed perhaps. */
 void mailbox_note_view(struct mailbox *mailbox);
+
+/* Tells the bus what has changed since. Apart from the changes themselves, so that the sums of
+ * account and root are told before: whoever waits for a mailbox then finds them right. */
+void mailbox_tell_changes(struct mailbox *mailbox);
 
 /* It cannot be opened: it rests for a while. */
 void mailbox_put_to_rest(struct mailbox *mailbox, const struct failure *problem, uint64_t now);

@@ -82,7 +82,7 @@ static void on_mailbox(
 		lose(account, connection);
 		return;
 	}
-	show_sums(account);
+	show_views(account);
 	accounts_check_queue(account->set);
 }
 

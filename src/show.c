@@ -171,7 +171,7 @@ static void show_security(struct account *account)
 	}
 }
 
-void show_sums(struct account *account)
+void show_views(struct account *account)
 {
 	uint64_t unread = account_unread(account);
 	if (account->unread != unread) {
@@ -179,6 +179,9 @@ void show_sums(struct account *account)
 		change(account, ACCOUNT_PROPERTY_UNREAD);
 	}
 	accounts_note(account->set);
+	for (size_t i = 0; i < account->n_mailboxes; i++) {
+		mailbox_tell_changes(account->mailboxes[i]);
+	}
 }
 
 void show_account(struct account *account)
@@ -195,7 +198,7 @@ void show_account(struct account *account)
 	}
 	enter(account, &sight);
 	show_security(account);
-	show_sums(account);
+	show_views(account);
 }
 
 static bool is_same(char *const *a, char *const *b)
