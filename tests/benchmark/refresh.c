@@ -70,7 +70,9 @@ static void answer(int fd, char *line, char *idle_tag)
 		return;
 	}
 	const char *data = "";
-	if (strncmp(command, "EXAMINE", 7) == 0) {
+	if (strcmp(command, "CAPABILITY") == 0) {
+		data = "* CAPABILITY IMAP4rev1 IDLE UIDPLUS ESEARCH CONDSTORE\r\n";
+	} else if (strncmp(command, "EXAMINE", 7) == 0) {
 		data = "* 1 EXISTS\r\n* OK [UIDVALIDITY 1] x\r\n* OK [UIDNEXT 2] x\r\n"
 		       "* OK [HIGHESTMODSEQ 5] x\r\n";
 	} else if (strstr(command, "SEARCH") && strstr(command, "UNSEEN")) {
@@ -168,6 +170,8 @@ int main(int argc, char **argv)
 		sd_bus_open_user(&bus) < 0) {
 		fail("setting up");
 	}
+	/* Whatever goes wrong at the other end, this ends. */
+	alarm(120);
 	printf("listening\n");
 	fflush(stdout);
 	unsigned int seen = 0;
