@@ -11,7 +11,7 @@
 #include "util/clock.h"
 #include "util/log.h"
 
-/* Not more often than this, however often somebody asks for it. */
+/* Where the last attempt came to nothing: not more often than this, however often somebody asks. */
 #define HURRY_USEC USEC_PER_SEC
 
 /* So long in IDLE, and what was wrong before is forgiven. */
@@ -183,7 +183,7 @@ void connection_hurry(struct connection *connection)
 	if (connection->state != CONNECTION_WAITING || connection->is_following) {
 		return;
 	}
-	uint64_t soonest = connection->tried + HURRY_USEC;
+	uint64_t soonest = connection->was_logged_in ? 0 : connection->tried + HURRY_USEC;
 	if (soonest <= now_of(connection)) {
 		connection_start(connection);
 	} else if (soonest < connection->retry_at) {
