@@ -83,16 +83,21 @@ void take_enabled(struct imap_client *client, const struct imap_response *respon
 
 /* -- refusals -- */
 
+static const uint8_t *text_find(struct span text, const char *words)
+{
+	return text.data ? memmem(text.data, text.len, words, strlen(words)) : NULL;
+}
+
 static bool text_has(struct span text, const char *words)
 {
-	return text.len > 0 && memmem(text.data, text.len, words, strlen(words)) != NULL;
+	return text_find(text, words) != NULL;
 }
 
 /* "Suggested Backoff Time: 92415 milliseconds" */
 static uint64_t backoff_in(struct span text)
 {
 	static const char words[] = "Suggested Backoff Time: ";
-	const uint8_t *p = memmem(text.data, text.len, words, sizeof(words) - 1);
+	const uint8_t *p = text_find(text, words);
 	uint64_t msec = 0;
 	if (p) {
 		for (p += sizeof(words) - 1;
