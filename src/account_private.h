@@ -27,8 +27,9 @@ struct listing {
 	unsigned int n_pending; /* patterns on their way */
 	bool has_failed;        /* one of them: what was found is not all */
 	bool was_listed;        /* once before, by this process or another */
-	bool has_changed;       /* the patterns are not those of the last listing */
-	char **names;           /* what was found */
+	bool has_changed; /* the configuration is new: what is not found may exist all the same */
+	bool has_new;     /* a pattern was never listed: what it finds may be old */
+	char **names;     /* what was found */
 	size_t n_names, n_names_allocated;
 };
 

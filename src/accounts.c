@@ -256,10 +256,24 @@ static void cut_all(struct accounts *accounts)
 	task_wake(accounts->queue.owner);
 }
 
+/* What was given up is stored with all the rest, when a mailbox is next synchronised. */
+static void note_behind(struct accounts *accounts)
+{
+	for (size_t i = 0; i < accounts->n; i++) {
+		struct account *account = accounts->list[i];
+		for (size_t n = 0; n < account->n_mailboxes; n++) {
+			account->mailboxes[n]->is_behind = true;
+		}
+	}
+}
+
 static void commit(struct accounts *accounts)
 {
 	if (notice_queue_commit(&accounts->queue) == 0) {
 		return;
+	}
+	if (notice_queue_gives_up(&accounts->queue)) {
+		note_behind(accounts);
 	}
 	uint64_t again = turn_now(accounts->turn) + COMMIT_AGAIN_USEC;
 	if (task_set_deadline(&accounts->task, again < accounts->cut ? again : accounts->cut, 0) <

@@ -1,3 +1,4 @@
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -96,34 +97,29 @@ static void find_all(struct asking *asking, const char *account, const char *mai
 	}
 }
 
-/* As the contract counts: refreshes of one mailbox are one. */
-static bool has_too_many(const struct account *account, const struct mailbox *refreshed)
+static bool has_too_many(const struct account *account)
 {
 	unsigned int n = 0;
 	const struct list *wishes = &account->wishes;
 	for (const struct list *node = wishes->next; node != wishes; node = node->next) {
-		const struct wish *wish = list_entry(node, const struct wish, node);
-		if (!wish->call) {
-			continue;
-		}
-		if (wish->kind != WISH_REFRESH) {
-			n++;
-			continue;
-		}
-		if (wish->mailbox == refreshed) {
-			return false;
-		}
-		const struct list *before = wish->node.prev;
-		while (before != wishes) {
-			const struct wish *other = list_entry(before, const struct wish, node);
-			if (other->kind == WISH_REFRESH && other->mailbox == wish->mailbox) {
-				break;
-			}
-			before = before->prev;
-		}
-		n += before == wishes;
+		n += list_entry(node, const struct wish, node)->is_counted;
 	}
 	return n >= WISH_N_OF_ACCOUNT;
+}
+
+/* As the contract counts: refreshes of one mailbox are one, and so is one of several. */
+static bool is_joining(const struct asking *asking, const struct mailbox *mailbox)
+{
+	const struct list *wishes = &mailbox->account->wishes;
+	for (const struct list *node = wishes->next; node != wishes; node = node->next) {
+		const struct wish *wish = list_entry(node, const struct wish, node);
+		if (wish->kind == WISH_REFRESH && wish->is_counted &&
+			(wish->call == asking->call ||
+				(asking->mailbox && wish->mailbox == mailbox))) {
+			return true;
+		}
+	}
+	return false;
 }
 
 /* A changed password file is seen by inotify, but not on every file system. */
@@ -184,7 +180,7 @@ static struct wish *wish_for_mailbox(struct asking *asking, enum wish_kind kind,
 	if (!failure_is_set(&asking->failure)) {
 		check_state(asking, asking->account, asking->mailbox);
 	}
-	if (!failure_is_set(&asking->failure) && has_too_many(asking->account, NULL)) {
+	if (!failure_is_set(&asking->failure) && has_too_many(asking->account)) {
 		refuse(asking, FAILURE_LIMIT_EXCEEDED, "64 requests wait for the account already");
 	}
 	if (failure_is_set(&asking->failure)) {
@@ -197,6 +193,7 @@ static struct wish *wish_for_mailbox(struct asking *asking, enum wish_kind kind,
 		*ret_id = give_up(asking, NULL);
 		return NULL;
 	}
+	wish->is_counted = true;
 	account_hurry(asking->account, asking->mailbox);
 	return wish;
 }
@@ -315,7 +312,8 @@ static int refresh(struct asking *asking, struct mailbox *mailbox)
 		return 0;
 	}
 	check_state(&one, account, mailbox);
-	if (!failure_is_set(&one.failure) && has_too_many(account, mailbox)) {
+	bool is_counted = !is_joining(asking, mailbox);
+	if (!failure_is_set(&one.failure) && is_counted && has_too_many(account)) {
 		refuse(&one, FAILURE_LIMIT_EXCEEDED, "64 requests wait for the account already");
 	}
 	if (failure_is_set(&one.failure)) {
@@ -324,9 +322,11 @@ static int refresh(struct asking *asking, struct mailbox *mailbox)
 		}
 		return 0;
 	}
-	if (!new_wish(asking, WISH_REFRESH, account, mailbox)) {
-		return -1;
+	struct wish *wish = new_wish(asking, WISH_REFRESH, account, mailbox);
+	if (!wish) {
+		return -ENOMEM;
 	}
+	wish->is_counted = is_counted;
 	account_hurry(account, mailbox);
 	return 0;
 }
@@ -383,7 +383,7 @@ static int stop(struct asking *asking, struct mailbox *mailbox)
 		}
 	}
 	account_wake(account);
-	return new_wish(asking, WISH_STOP, account, mailbox) ? 0 : -1;
+	return new_wish(asking, WISH_STOP, account, mailbox) ? 0 : -ENOMEM;
 }
 
 uint64_t accounts_stop(

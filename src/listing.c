@@ -1,3 +1,4 @@
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -51,6 +52,71 @@ static struct state_key account_key(const struct account *account)
 	};
 }
 
+/* A pattern that has been listed is remembered as if it were a mailbox, under a name that none has,
+ * so that what a new pattern finds is not taken for new. */
+static struct state_key pattern_key(
+	const struct account *account, const char *pattern, char **ret_name)
+{
+	struct state_key key = account_key(account);
+	*ret_name = NULL;
+	if (asprintf(ret_name, "\n%s", pattern) < 0) {
+		*ret_name = NULL;
+	}
+	key.mailbox = *ret_name;
+	return key;
+}
+
+static bool was_listed(const struct account *account, const char *pattern)
+{
+	char *name;
+	struct state_key key = pattern_key(account, pattern, &name);
+	struct imap_mailbox *memory = name ? imap_mailbox_new(name) : NULL;
+	bool result = memory && delta_load(account->set->state, &key, memory) == 0 &&
+		notice_queue_apply(&account->set->queue, &key, memory) == 0 &&
+		memory->cursor.uidvalidity != 0;
+	imap_mailbox_free(memory);
+	free(name);
+	return result;
+}
+
+static bool has_new_pattern(const struct account *account)
+{
+	const struct config_account *config = account->config;
+	for (size_t i = 0; i < config->n_mailboxes; i++) {
+		const char *name = config->mailboxes[i];
+		if (config_is_pattern(name) && !was_listed(account, name)) {
+			return true;
+		}
+	}
+	return false;
+}
+
+static void put_silent(struct account *account, struct delta *delta)
+{
+	struct notice *notice = notice_new_silent(delta);
+	if (notice) {
+		notice_queue_put(&account->set->queue, notice);
+	}
+}
+
+static void remember_patterns(struct account *account)
+{
+	const struct config_account *config = account->config;
+	for (size_t i = 0; i < config->n_mailboxes; i++) {
+		if (!config_is_pattern(config->mailboxes[i])) {
+			continue;
+		}
+		char *name;
+		struct state_key key = pattern_key(account, config->mailboxes[i], &name);
+		struct delta *delta = name ? delta_new(DELTA_CURSOR, &key) : NULL;
+		if (delta) {
+			delta->cursor = (struct imap_cursor){.uidvalidity = 1, .watermark = 1};
+		}
+		put_silent(account, delta);
+		free(name);
+	}
+}
+
 void listing_configure(struct account *account)
 {
 	struct listing *listing = &account->listing;
@@ -58,6 +124,7 @@ void listing_configure(struct account *account)
 	listing->was_listed = listing->was_listed || state_was_listed(account->set->state, &key);
 	listing->has_changed = account->is_announced;
 	if (has_patterns(account->config)) {
+		listing->has_new = has_new_pattern(account);
 		listing->due = turn_now(account->set->turn);
 		return;
 	}
@@ -219,18 +286,24 @@ static bool add_found(struct account *account)
 			continue;
 		}
 		mailbox->view->announce_all = mailbox->view->cursor.uidvalidity == 0 &&
-			listing->was_listed && !listing->has_changed;
+			listing->was_listed && !listing->has_new;
 	}
 	return is_all;
 }
 
-static void put_listed(struct account *account)
+static void note_listed(struct account *account)
 {
-	struct state_key key = account_key(account);
-	struct notice *notice = notice_new_silent(delta_new(DELTA_LISTED, &key));
-	if (notice) {
-		notice_queue_put(&account->set->queue, notice);
+	struct listing *listing = &account->listing;
+	if (!listing->was_listed) {
+		struct state_key key = account_key(account);
+		put_silent(account, delta_new(DELTA_LISTED, &key));
 	}
+	if (listing->has_new || !listing->was_listed) {
+		remember_patterns(account);
+	}
+	listing->was_listed = true;
+	listing->has_changed = false;
+	listing->has_new = false;
 }
 
 void listing_end(struct account *account, const struct failure *failure)
@@ -247,11 +320,7 @@ void listing_end(struct account *account, const struct failure *failure)
 	if (!listing->has_failed && !account->is_removed) {
 		remove_missing(account);
 		if (add_found(account)) {
-			if (!listing->was_listed) {
-				put_listed(account);
-			}
-			listing->was_listed = true;
-			listing->has_changed = false;
+			note_listed(account);
 		}
 	}
 	forget_names(listing);

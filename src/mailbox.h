@@ -53,6 +53,7 @@ struct mailbox {
 	uint64_t visit_due; /* of a mailbox without a connection of its own */
 	bool is_visited;    /* a visit is under way */
 
+	bool is_behind;            /* the state lacks something: all is to be stored */
 	struct imap_cursor stored; /* as last given to the state */
 	uint16_t sets_stored;      /* one above the highest place of the flag table given to it */
 

@@ -251,19 +251,46 @@ static bool is_same_cursor(const struct imap_cursor *a, const struct imap_cursor
 		a->highestmodseq == b->highestmodseq && a->has_flags == b->has_flags;
 }
 
+/* At this moment everything that is known has been told. */
+static int store_all(struct mailbox *mailbox, const struct imap_cursor *cursor)
+{
+	mailbox->sets_stored = IMAP_MAILBOX_FIRST_SET;
+	struct delta *delta = new_delta(mailbox, DELTA_BASELINE);
+	if (!delta || runs_copy(&delta->messages, &mailbox->view->messages) < 0) {
+		delta_free(delta);
+		return -ENOMEM;
+	}
+	delta->cursor = *cursor;
+	if (put_silent(mailbox, delta) < 0) {
+		return -ENOMEM;
+	}
+	mailbox->sets_stored = imap_mailbox_flag_sets_end(mailbox->view);
+	mailbox->is_behind = false;
+	return 0;
+}
+
+static int store_cursor(struct mailbox *mailbox, const struct imap_cursor *cursor)
+{
+	struct delta *delta = new_delta(mailbox, DELTA_CURSOR);
+	if (!delta) {
+		return -ENOMEM;
+	}
+	delta->cursor = *cursor;
+	return put_silent(mailbox, delta);
+}
+
 int mailbox_follow_synchronised(struct mailbox *mailbox, const struct imap_event *event)
 {
-	if (!is_same_cursor(&mailbox->stored, &event->cursor)) {
-		struct delta *delta = new_delta(mailbox, DELTA_CURSOR);
-		if (!delta) {
-			return -ENOMEM;
-		}
-		delta->cursor = event->cursor;
-		if (put_silent(mailbox, delta) < 0) {
-			return -ENOMEM;
-		}
-		mailbox->stored = event->cursor;
+	int error = 0;
+	if (mailbox->is_behind) {
+		error = store_all(mailbox, &event->cursor);
+	} else if (!is_same_cursor(&mailbox->stored, &event->cursor)) {
+		error = store_cursor(mailbox, &event->cursor);
 	}
+	if (error < 0) {
+		return error;
+	}
+	mailbox->stored = event->cursor;
 	mailbox->is_synchronised = true;
 	mailbox->rest = 0;
 	mailbox->problem = (struct failure){0};

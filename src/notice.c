@@ -195,6 +195,19 @@ int notice_queue_commit(struct notice_queue *queue)
 	return error;
 }
 
+bool notice_queue_gives_up(struct notice_queue *queue)
+{
+	size_t size = 0;
+	LIST_FOR_EACH (node, &queue->told) {
+		size += delta_size(list_entry(node, struct delta, node));
+	}
+	if (size < SIZE_HIGHEST) {
+		return false;
+	}
+	free_deltas(&queue->told);
+	return true;
+}
+
 bool notice_queue_is_full(const struct notice_queue *queue)
 {
 	return queue->n >= N_HIGHEST || queue->size >= SIZE_HIGHEST;

@@ -83,7 +83,6 @@ static void on_mailbox(
 		return;
 	}
 	show_views(account);
-	accounts_check_queue(account->set);
 }
 
 /* It rests for a while, and its connection is free for others. */
@@ -222,18 +221,31 @@ static void end_waiting_wishes(
 	}
 }
 
+static unsigned int n_alive(const struct account *account)
+{
+	unsigned int n = 0;
+	for (unsigned int i = 0; i < account->n_connections; i++) {
+		n += connection_state(account->connections[i]) != CONNECTION_STOPPED;
+	}
+	return n;
+}
+
 /* The server bears fewer connections: its mailbox is polled by another one. */
 static void lower_budget(struct account *account, struct connection *connection)
 {
-	if (account->n_connections < 2 || !account_is_open(account)) {
+	if (n_alive(account) < 2 || !account_is_open(account)) {
 		return;
 	}
-	account->budget = account->n_connections - 1;
+	account->budget = n_alive(account) - 1;
 	account->limited = turn_now(account->set->turn);
 	log_warning(account_name(account), NULL,
 		"the server allows no more than %u connections: other mailboxes are polled",
 		account->budget);
 	connection_cut(connection);
+	struct mailbox *mailbox = account_mailbox_of(account, connection_watched(connection));
+	if (mailbox) {
+		account_detach(account, mailbox);
+	}
 }
 
 static void on_closed(
@@ -315,6 +327,7 @@ void serve_events(struct account *account, struct connection *connection)
 	struct imap_event *event;
 	while ((event = connection_next_event(connection))) {
 		handle(account, connection, event);
+		accounts_check_queue(account->set);
 	}
 }
 

@@ -108,10 +108,13 @@ static struct sight look_at_mailbox(const struct account *account, const struct 
 		sight.next_try_usec = mailbox->rest_usec;
 		return sight;
 	}
-	if (mailbox_is_watched(mailbox)) {
-		return look_at_connection(mailbox->connection);
+	sight = mailbox_is_watched(mailbox) ? look_at_connection(mailbox->connection)
+					    : look_at_polled(account, mailbox);
+	if (sight.state == ACCOUNT_STATE_STOPPED) {
+		/* Its connection is, but it is not: there will be another one. */
+		sight.state = ACCOUNT_STATE_CONNECTING;
 	}
-	return look_at_polled(account, mailbox);
+	return sight;
 }
 
 static void show_mode(const struct account *account, struct mailbox *mailbox)
@@ -184,6 +187,28 @@ void show_views(struct account *account)
 	}
 }
 
+static bool is_stopped(const struct account *account)
+{
+	for (size_t i = 0; i < account->n_mailboxes; i++) {
+		if (!account->mailboxes[i]->is_stopped) {
+			return false;
+		}
+	}
+	return account->n_mailboxes > 0;
+}
+
+static struct sight look_at_first(const struct account *account)
+{
+	struct sight sight = {.state = ACCOUNT_STATE_STOPPED, .failure = &no_failure};
+	if (account->n_connections > 0) {
+		sight = look_at_connection(account->connections[0]);
+	}
+	if (sight.state == ACCOUNT_STATE_STOPPED && !is_stopped(account)) {
+		sight.state = ACCOUNT_STATE_CONNECTING;
+	}
+	return sight;
+}
+
 void show_account(struct account *account)
 {
 	for (size_t i = 0; i < account->n_mailboxes; i++) {
@@ -192,10 +217,7 @@ void show_account(struct account *account)
 		struct sight sight = look_at_mailbox(account, mailbox);
 		mailbox_enter(mailbox, sight.state, sight.failure, sight.next_try_usec);
 	}
-	struct sight sight = {.state = ACCOUNT_STATE_STOPPED, .failure = &no_failure};
-	if (account->n_connections > 0) {
-		sight = look_at_connection(account->connections[0]);
-	}
+	struct sight sight = look_at_first(account);
 	enter(account, &sight);
 	show_security(account);
 	show_views(account);

@@ -56,6 +56,7 @@ struct wish {
 	struct mailbox *mailbox;       /* borrowed; NULL for lists */
 	struct connection *connection; /* borrowed: whose engine has it; NULL: it waits */
 	uint64_t id;                   /* with the engine */
+	bool is_counted; /* against the limit of the account; others may join one that is */
 
 	struct runs uids;
 	unsigned int items; /* enum message_item */

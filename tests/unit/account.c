@@ -65,7 +65,7 @@ static struct config *read_config(const char *sections)
 
 static void configure(const char *mailboxes)
 {
-	char section[1024];
+	char section[2048];
 	snprintf(section, sizeof(section),
 		"account work {\n\thost = \"127.0.0.1\"\n\tport = %u\n\tsecurity = \"plain\"\n"
 		"\tuser = \"jo\"\n\tpassword-command = 'echo secret'\n\tmailboxes = { %s }\n}\n",
@@ -298,6 +298,36 @@ static void test_an_account_has_64(void **fixture)
 	assert_false(has_reply());
 }
 
+/* However many mailboxes there are: all of them are one request. */
+static void test_a_refresh_of_many(void **fixture)
+{
+	(void)fixture;
+	char mailboxes[1024] = "\"INBOX\"";
+	for (int i = 0; i < 80; i++) {
+		char name[16];
+		snprintf(name, sizeof(name), ", \"L%d\"", i);
+		strcat(mailboxes, name);
+	}
+	configure(mailboxes);
+	uint64_t all = accounts_refresh(accounts, ":1", "work", "");
+	assert_false(has_reply());
+	assert_int_not_equal(accounts_refresh(accounts, ":2", "", ""), 0);
+	assert_false(has_reply());
+	for (int i = 0; i < 62; i++) {
+		char caller[16];
+		snprintf(caller, sizeof(caller), ":f%d", i);
+		assert_int_not_equal(fetch(caller, 1), 0);
+	}
+	assert_false(has_reply());
+	assert_int_equal(
+		reply_to(accounts_refresh(accounts, ":3", "", "")), FAILURE_LIMIT_EXCEEDED);
+	accounts_caller_gone(accounts, ":1");
+	accounts_caller_gone(accounts, ":2");
+	assert_int_not_equal(all, 0);
+	accounts_refresh(accounts, ":3", "", "");
+	assert_false(has_reply());
+}
+
 static void test_stop_and_start(void **fixture)
 {
 	(void)fixture;
@@ -373,6 +403,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_arguments, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_a_caller_has_eight, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_an_account_has_64, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_a_refresh_of_many, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_stop_and_start, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(
 			test_an_attempt_that_fails_answers, set_up, tear_down),
