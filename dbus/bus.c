@@ -59,7 +59,7 @@ static void disarm(struct bus *bus)
 
 static void lose(struct bus *bus, int error)
 {
-	log_error(NULL, NULL, "the bus went away: %s", strerror(-error));
+	log_debug(NULL, NULL, "bus: %s", strerror(-error));
 	bus->is_lost = true;
 	disarm(bus);
 	ev_prepare_stop(bus->loop, &bus->prepare);

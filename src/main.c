@@ -266,6 +266,9 @@ static void on_task(struct task *task)
 		break;
 	}
 	if (bus_is_lost(daemon->bus)) {
+		if (!daemon->is_stopping) {
+			log_error(NULL, NULL, "the bus went away");
+		}
 		stop(daemon, EX_UNAVAILABLE);
 	}
 	if (!daemon->is_stopping &&
