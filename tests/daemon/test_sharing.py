@@ -112,7 +112,12 @@ def test_a_server_that_allows_two_connections(daemon, bus, folder):
         running = daemon(Account("work", server, user, names))
         for name in names:
             bus.wait_for_state("work", name, timeout=30)
-        modes = [bus.mailbox("work", name)["Mode"] for name in names]
-        assert sorted(modes) == ["idle", "idle", "poll", "poll"]
+        # The server refuses what is beyond its limit one after the other.
+        bus.wait(
+            lambda: sorted(bus.mailbox("work", name)["Mode"] for name in names)
+            == ["idle", "idle", "poll", "poll"],
+            30,
+            "two mailboxes watched and two polled",
+        )
         bus.call("Refresh", "ss", "work", "")
         assert "AuthenticationFailed" not in running.log
