@@ -215,6 +215,8 @@ static void tell_synchronised(struct imap_client *client)
 	event->cursor = *cursor;
 	open->is_synchronised = true;
 	open->has_changed = false;
+	open->numbers_off = open->phantoms > 0;
+	open->n_certain = open->phantoms > 0 ? 0 : (uint32_t)runs_count(&mailbox->messages);
 	LIST_FOR_EACH_SAFE (node, &client->requests) {
 		struct request *request = list_entry(node, struct request, link);
 		if (request->kind == REQUEST_REFRESH && request->mailbox == mailbox &&
@@ -266,6 +268,9 @@ static bool put_missing(struct imap_client *client)
 		return false;
 	}
 	if (runs_count(&open->pending) > open->n_arrivals && open->n_arrivals < NEW_MAIL_BATCH) {
+		if (open->asks_first) {
+			command_put(client, COMMAND_NOOP, NULL, "NOOP");
+		}
 		put_look_block(client);
 		return true;
 	}
@@ -340,9 +345,14 @@ static void handle_look_block(
 				(runs_get(&open->pending, uid, NULL) && !arrival(open, uid));
 		}
 	}
-	if (response->status != IMAP_STATUS_OK || lacks_one) {
+	bool is_refused =
+		response->status != IMAP_STATUS_OK && response->code != IMAP_CODE_EXPUNGEISSUED;
+	if (!is_refused && lacks_one && !open->asks_first) {
+		open->asks_first = true; /* it may be gone, which NOOP will tell */
+	} else if (is_refused || lacks_one) {
 		look_refused(client, command);
-	} else if (open->mailbox->refused_uid != 0) {
+	} else {
+		open->asks_first = false;
 		open->mailbox->refused_uid = 0;
 	}
 	if (client_is_over(client)) {
@@ -659,7 +669,7 @@ void cycle_tick(struct imap_client *client)
 	if (client->renewal <= client->now) {
 		client->renewal = USEC_NEVER;
 		client->wants_pass = true;
-		client->open.n_rescans = 0;
+		client->open.n_rescans = client->open.n_doubts = 0;
 		client->is_renewing = !has_requests(client);
 	}
 }

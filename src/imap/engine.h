@@ -23,7 +23,8 @@ enum {
 	TEXT_OCTETS = 262144,  /* of a text part, as it travels */
 	PREVIEW_OCTETS = 8192, /* of a text part, for a preview */
 	MAX_REFUSALS = 3,      /* then a message is announced with its identity alone */
-	MAX_RESCANS = 3,       /* of one mailbox that does not add up, on one connection */
+	MAX_RESCANS = 3,       /* in a row, of a mailbox that does not add up */
+	MAX_DOUBTS = 20,       /* between two renewals, of numbers that were right all the same */
 	QUICK_IDLES = 3,       /* so many ended by the server at once: poll */
 };
 
@@ -150,6 +151,7 @@ struct open {
 	bool is_synchronised; /* SYNCHRONISED was told since it was opened */
 	bool wants_look;      /* EXISTS said more than is known */
 	bool is_second_look;  /* the one before found less than EXISTS said */
+	bool asks_first;      /* data was missing: NOOP goes before what asks for it again */
 	bool wants_scan;      /* the numbers do not add up */
 	bool has_changed;     /* something was told since SYNCHRONISED */
 	bool has_exists;
@@ -164,6 +166,12 @@ struct open {
 	uint32_t confirmed_uidvalidity;
 	uint64_t confirm_at; /* when the next EXAMINE is due; 0: none waits */
 	unsigned int n_rescans;
+	unsigned int n_doubts;
+	bool numbers_off; /* a message stands at another number than in the view: a number above
+			   * n_certain says nothing certain, since one that is gone and not yet said
+			   * to be may stand between those that came */
+	uint32_t n_certain;
+	bool missed_push;   /* flags that a listing under way cannot take in were pushed */
 	struct runs scan;   /* OPEN_SCAN: UID to value; message number n is the n-th */
 	struct runs unseen; /* of SEARCH_UNSEEN */
 	struct runs strays; /* found by a scan: not new, and yet not known before */

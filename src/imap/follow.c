@@ -179,8 +179,9 @@ bool follow_has_tail(const struct imap_client *client)
 void follow_doubt(struct imap_client *client)
 {
 	struct open *open = &client->open;
-	open->wants_scan =
-		open->wants_scan || (open->stage == OPEN_FOLLOWED && open->n_rescans < MAX_RESCANS);
+	open->wants_scan = open->wants_scan ||
+		(open->stage == OPEN_FOLLOWED && open->n_rescans < MAX_RESCANS &&
+			open->n_doubts < MAX_DOUBTS);
 }
 
 /* There cannot be fewer than are known: the server lost its way, or we did. */
@@ -281,7 +282,17 @@ void follow_expunge(struct imap_client *client, uint32_t number)
 	open->exists--;
 	if (open->stage == OPEN_SCAN) {
 		scan_expunge(client, number);
-	} else if (runs_select(&open->mailbox->messages, number - 1, &uid)) {
+		return;
+	}
+	if (number <= open->n_certain) {
+		open->n_certain--;
+	} else if (open->numbers_off) {
+		/* Who it was is not known; but now that it is said, listing may add up. */
+		open->n_rescans = 0;
+		follow_doubt(client);
+		return;
+	}
+	if (runs_select(&open->mailbox->messages, number - 1, &uid)) {
 		follow_gone(client, uid, uid);
 	}
 	check_count(client);
@@ -298,6 +309,7 @@ void follow_vanished(struct imap_client *client, const struct imap_response *res
 	}
 	if (!response->earlier) {
 		uint64_t n = runs_count(&response->set);
+		open->n_certain = 0;
 		open->exists = n < open->exists ? open->exists - (uint32_t)n : 0;
 	}
 	for (uint64_t n = 1; n <= UINT32_MAX && runs_next(&response->set, n, &run);
@@ -437,6 +449,16 @@ static void tell_change(struct imap_client *client, const struct imap_message *m
 	}
 }
 
+static bool has_arrival(const struct open *open, uint32_t uid)
+{
+	for (size_t i = 0; i < open->n_arrivals; i++) {
+		if (open->arrivals[i]->uid == uid) {
+			return true;
+		}
+	}
+	return false;
+}
+
 /* Flags of a message in the view. */
 static void apply_flags(
 	struct imap_client *client, const struct imap_message *message, uint32_t uid)
@@ -452,6 +474,15 @@ static void apply_flags(
 		return;
 	}
 	if (runs_get(&open->pending, uid, NULL)) {
+		/* Told with the message. */
+		struct imap_message *copy =
+			has_arrival(open, uid) ? copy_flags(message, uid) : NULL;
+		if (has_arrival(open, uid) &&
+			(!copy ||
+				messages_insert(&open->arrivals, &open->n_arrivals,
+					&open->n_arrivals_allocated, copy) < 0)) {
+			client_fail_memory(client);
+		}
 		return;
 	}
 	bool is_stray = runs_get(&open->strays, uid, NULL);
@@ -463,12 +494,15 @@ static void apply_flags(
 }
 
 /* A line of FETCH n:m (UID FLAGS). */
-static void scan_fetch(struct imap_client *client, const struct imap_message *message)
+static void scan_fetch(struct imap_client *client, struct imap_message *message)
 {
 	struct open *open = &client->open;
-	unsigned int wanted = IMAP_ITEM_UID | IMAP_ITEM_FLAGS;
-	if ((message->items & wanted) != wanted) {
+	if (!(message->items & IMAP_ITEM_FLAGS)) {
 		return;
+	}
+	if (!(message->items & IMAP_ITEM_UID) &&
+		!runs_select(&open->scan, message->number - 1, &message->uid)) {
+		return; /* a push of what is still to be listed */
 	}
 	int value = imap_mailbox_value(open->mailbox, message);
 	if (value < 0 || runs_set(&open->scan, message->uid, message->uid, value) < 0) {
@@ -484,6 +518,13 @@ static bool is_looking(const struct imap_client *client)
 {
 	return commands_awaiting(
 		client, KIND(LOOK) | KIND(LOOK_UIDS) | KIND(LOOK_BLOCK) | KIND(LOOK_PART));
+}
+
+/* Whether it says no more than a server says unasked. */
+static bool is_push(const struct imap_message *message)
+{
+	unsigned int pushed = IMAP_ITEM_UID | IMAP_ITEM_FLAGS | IMAP_ITEM_MODSEQ;
+	return !(message->items & ~pushed) && !message->sections;
 }
 
 /* A message that the view has not, or has as pending. Takes the message. */
@@ -502,8 +543,13 @@ static void take_arrival(struct imap_client *client, struct imap_message *messag
 			return;
 		}
 	}
-	if (commands_awaiting(client, KIND(LOOK_UIDS))) {
-		imap_message_free(message);
+	if (message->number > 0 &&
+		runs_rank(&open->mailbox->messages, uid) + 1 != message->number) {
+		open->numbers_off = true;
+	}
+	if ((commands_awaiting(client, KIND(LOOK_UIDS)) || is_push(message)) &&
+		!has_arrival(open, uid)) {
+		imap_message_free(message); /* its data will be asked for */
 		return;
 	}
 	if (messages_insert(
@@ -514,6 +560,16 @@ static void take_arrival(struct imap_client *client, struct imap_message *messag
 	if (open->n_arrivals >= 2 * NEW_MAIL_BATCH) {
 		follow_tell_arrivals(client, false);
 	}
+}
+
+/* Flags that are pushed while messages are being listed: what is still to be listed will show them,
+ * unless it is compared with what was known. */
+static void miss_push(struct imap_client *client)
+{
+	struct open *open = &client->open;
+	open->missed_push = open->missed_push || !open->is_baseline ||
+		commands_awaiting(
+			client, KIND(SEARCH_ALL) | KIND(SEARCH_UNSEEN) | KIND(FETCH_FLAGS));
 }
 
 /* FETCH about the open mailbox, with a UID. */
@@ -531,9 +587,15 @@ static void follow_message(struct imap_client *client, const struct imap_respons
 		 */
 		if (open->stage == OPEN_FOLLOWED && message->number > 0 &&
 			runs_rank(&open->mailbox->messages, uid) + 1 != message->number) {
-			follow_doubt(client);
+			open->numbers_off = true;
+			if (!runs_get(&open->pending, uid, NULL)) {
+				open->n_certain = 0;
+				follow_doubt(client);
+			}
 		}
 		apply_flags(client, message, uid);
+	} else if (open->is_baseline && open->stage == OPEN_SCAN) {
+		miss_push(client);
 	}
 	struct command *command = asked_for(client, uid);
 	if (command && command->request) {
@@ -569,11 +631,16 @@ void follow_fetch(struct imap_client *client, const struct imap_response *respon
 	if (!(message->items & IMAP_ITEM_UID)) {
 		/* Without UID it is known by its number, if the numbers are right at all. */
 		uint32_t uid;
-		if (open->stage != OPEN_FOLLOWED || message->number == 0 ||
-			!runs_select(&open->mailbox->messages, message->number - 1, &uid)) {
+		if (open->stage == OPEN_SCAN) {
+			miss_push(client);
+		} else if (open->stage == OPEN_NOTHING || message->number == 0) {
 			return;
+		} else if (open->numbers_off && message->number > open->n_certain) {
+			open->missed_push = true;
+			follow_doubt(client);
+		} else if (runs_select(&open->mailbox->messages, message->number - 1, &uid)) {
+			apply_flags(client, message, uid);
 		}
-		apply_flags(client, message, uid);
 		return;
 	}
 	follow_message(client, response);

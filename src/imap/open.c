@@ -144,6 +144,7 @@ static void scan_begin(struct imap_client *client, bool by_search)
 	open->has_listing = false;
 	open->scan_next = 1;
 	open->phantoms = 0;
+	open->n_certain = 0;
 	open->wants_scan = false;
 	open->awaits_closed = false;
 	runs_done(&open->scan);
@@ -157,7 +158,7 @@ void open_rescan(struct imap_client *client)
 {
 	struct open *open = &client->open;
 	client->wants_pass = true; /* whoever waits for a look waits for one after this */
-	open->n_rescans++;
+	open->n_doubts++;
 	log_debug(NULL, open->mailbox->name, "message numbers do not add up: listing anew");
 	scan_begin(client, !open->mailbox->cursor.has_flags && has_extension(client, "ESEARCH"));
 }
@@ -212,6 +213,7 @@ static void followed(struct imap_client *client)
 	struct open *open = &client->open;
 	open->stage = OPEN_FOLLOWED;
 	open->awaits_closed = false;
+	open->missed_push = false;
 	open->wants_look = follow_has_tail(client);
 	open->wants_scan = false;
 	if (open->exists < runs_count(&open->mailbox->messages)) {
@@ -444,9 +446,16 @@ static void scan_finish(struct imap_client *client)
 {
 	struct open *open = &client->open;
 	struct imap_cursor *cursor = &open->mailbox->cursor;
-	if (runs_count(&open->scan) != open->exists) {
-		/* Something came or went between the answers. */
+	bool adds_up = runs_count(&open->scan) == open->exists &&
+		!(open->is_baseline && open->missed_push);
+	if (adds_up) {
+		open->n_rescans = 0;
+	} else {
+		/* Something came or went between the answers, which NOOP may have to tell: FETCH
+		 * must not (RFC 9051 section 7.5.1). */
 		if (open->n_rescans++ < MAX_RESCANS) {
+			open->missed_push = open->missed_push && !open->is_baseline;
+			command_put(client, COMMAND_NOOP, NULL, "NOOP");
 			scan_begin(client, open->scan_by_search);
 			return;
 		}
@@ -455,6 +464,7 @@ static void scan_finish(struct imap_client *client)
 			"the server counts %u messages, but lists %u: going on with these",
 			open->exists, listed);
 		open->phantoms = open->exists > listed ? open->exists - listed : 0;
+		open->numbers_off = open->exists != listed;
 		open->exists = listed + open->phantoms;
 	}
 	if (open->is_baseline) {
@@ -464,7 +474,9 @@ static void scan_finish(struct imap_client *client)
 		if (client_is_over(client)) {
 			return;
 		}
-		if (cursor->highestmodseq != 0 && open->highestmodseq > cursor->highestmodseq &&
+		if (cursor->highestmodseq != 0 &&
+			(open->highestmodseq > cursor->highestmodseq || open->missed_push ||
+				!open->scan_by_search) &&
 			runs_count(&open->mailbox->messages) > 0) {
 			open->stage = OPEN_CHANGES;
 			command_put(client, COMMAND_FETCH_CHANGES, NULL,
