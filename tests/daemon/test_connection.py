@@ -216,7 +216,7 @@ def test_nothing_grows_over_many_reconnects(daemon, bus, relay):
     user = relay.user()
     relay.append(user, message("old"))
     running = watch(daemon, bus, relay, user)
-    n = int(os.environ.get("MAILIDLE_RECONNECTS", "200"))
+    n = int(os.environ.get("MAILIDLE_RECONNECTS", "250"))
 
     def reconnect(times):
         for _ in range(times):
