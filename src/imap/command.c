@@ -187,6 +187,41 @@ void command_put_mailbox(struct imap_client *client, struct command *command, co
 	free(encoded);
 }
 
+void put_fetch_items(const struct imap_client *client, struct bytes *bytes, unsigned int items)
+{
+	bytes_put_str(bytes, "(UID");
+	if (items & IMAP_ITEM_MODSEQ) {
+		bytes_put_str(bytes, " MODSEQ");
+	}
+	if (items & IMAP_ITEM_FLAGS) {
+		bytes_put_str(bytes, " FLAGS");
+	}
+	if (items & IMAP_ITEM_INTERNALDATE) {
+		bytes_put_str(bytes, " INTERNALDATE");
+	}
+	if (items & IMAP_ITEM_SIZE) {
+		bytes_put_str(bytes, " RFC822.SIZE");
+	}
+	if (items & IMAP_ITEM_ENVELOPE) {
+		bytes_put_str(bytes, " ENVELOPE");
+	}
+	if (items & (IMAP_FETCH_PREVIEW | IMAP_ITEM_PREVIEW) &&
+		imap_client_has_capability(client, "PREVIEW")) {
+		bytes_put_str(bytes, " PREVIEW");
+	}
+	if (items & (IMAP_ITEM_BODYSTRUCTURE | IMAP_FETCH_PREVIEW | IMAP_FETCH_TEXT)) {
+		bytes_put_str(bytes, " BODYSTRUCTURE");
+	}
+	if (items & IMAP_FETCH_IDENTITY) {
+		if (imap_client_has_capability(client, "OBJECTID")) {
+			bytes_put_str(bytes, " EMAILID THREADID");
+		} else if (imap_client_has_capability(client, "X-GM-EXT-1")) {
+			bytes_put_str(bytes, " X-GM-MSGID X-GM-THRID X-GM-LABELS");
+		}
+	}
+	bytes_put_char(bytes, ')');
+}
+
 struct command *commands_head(const struct imap_client *client)
 {
 	if (list_is_empty(&client->commands)) {

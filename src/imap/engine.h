@@ -284,6 +284,8 @@ void command_put(struct imap_client *client, enum command_kind kind, struct requ
 void command_put_string(struct imap_client *client, struct command *command, const char *str);
 /* A mailbox name: UTF-8 or modified UTF-7 as the server takes it, quoted. */
 void command_put_mailbox(struct imap_client *client, struct command *command, const char *name);
+/* The words of FETCH for the items, in parentheses. */
+void put_fetch_items(const struct imap_client *client, struct bytes *bytes, unsigned int items);
 /* Ends IDLE. */
 void command_put_done(struct imap_client *client, struct command *idle);
 /* Writes what may be written now. */
@@ -398,8 +400,6 @@ void request_fail(struct imap_client *client, struct request *request, enum fail
 bool refusal_is_of_missing(const struct imap_response *response);
 /* Failure out of a NO or BAD. */
 void refusal_set(struct failure *failure, const struct imap_response *response);
-/* The words of FETCH for the items, in parentheses. */
-void put_fetch_items(const struct imap_client *client, struct bytes *bytes, unsigned int items);
 /* Inserts by UID; merges with one that is there. -ENOMEM: message was freed. */
 int messages_insert(
 	struct imap_message ***list, size_t *n, size_t *n_allocated, struct imap_message *message);

@@ -108,43 +108,6 @@ void request_fail(struct imap_client *client, struct request *request, enum fail
 	request_end(client, request);
 }
 
-/* -- words of FETCH -- */
-
-void put_fetch_items(const struct imap_client *client, struct bytes *bytes, unsigned int items)
-{
-	bytes_put_str(bytes, "(UID");
-	if (items & IMAP_ITEM_MODSEQ) {
-		bytes_put_str(bytes, " MODSEQ");
-	}
-	if (items & IMAP_ITEM_FLAGS) {
-		bytes_put_str(bytes, " FLAGS");
-	}
-	if (items & IMAP_ITEM_INTERNALDATE) {
-		bytes_put_str(bytes, " INTERNALDATE");
-	}
-	if (items & IMAP_ITEM_SIZE) {
-		bytes_put_str(bytes, " RFC822.SIZE");
-	}
-	if (items & IMAP_ITEM_ENVELOPE) {
-		bytes_put_str(bytes, " ENVELOPE");
-	}
-	if (items & (IMAP_FETCH_PREVIEW | IMAP_ITEM_PREVIEW) &&
-		imap_client_has_capability(client, "PREVIEW")) {
-		bytes_put_str(bytes, " PREVIEW");
-	}
-	if (items & (IMAP_ITEM_BODYSTRUCTURE | IMAP_FETCH_PREVIEW | IMAP_FETCH_TEXT)) {
-		bytes_put_str(bytes, " BODYSTRUCTURE");
-	}
-	if (items & IMAP_FETCH_IDENTITY) {
-		if (imap_client_has_capability(client, "OBJECTID")) {
-			bytes_put_str(bytes, " EMAILID THREADID");
-		} else if (imap_client_has_capability(client, "X-GM-EXT-1")) {
-			bytes_put_str(bytes, " X-GM-MSGID X-GM-THRID X-GM-LABELS");
-		}
-	}
-	bytes_put_char(bytes, ')');
-}
-
 /* -- fetch -- */
 
 static struct command *put_uid_command(struct imap_client *client, enum command_kind kind,
@@ -548,7 +511,12 @@ void request_start(struct imap_client *client, struct request *request)
 	case REQUEST_FETCH:
 		command = put_uid_command(client, COMMAND_FETCH, request, "UID FETCH ");
 		if (command) {
-			put_fetch_items(client, &command->text, request->items);
+			unsigned int flags = request->items & IMAP_ITEM_FLAGS;
+			/* The modseq says whether they are news, which no push may tell any more.
+			 */
+			put_fetch_items(client, &command->text,
+				request->items |
+					(flags ? new_mail_items(client) & IMAP_ITEM_MODSEQ : 0));
 			command_end(client, command);
 		}
 		return;
