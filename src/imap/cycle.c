@@ -300,7 +300,7 @@ static void look_refused(struct imap_client *client, const struct command *comma
 	if (++mailbox->n_refusals < MAX_REFUSALS) {
 		return;
 	}
-	log_warning(NULL, mailbox->name, "the server refuses the data of message %u", uid);
+	log_debug(NULL, mailbox->name, "the server refuses the data of message %u", uid);
 	mailbox->n_refusals = 1; /* careful with the others, too */
 	mailbox->refused_uid = 0;
 	struct imap_message *message = imap_message_new();

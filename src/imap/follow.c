@@ -417,12 +417,15 @@ static bool is_change(const struct imap_client *client, const struct imap_messag
 		/* The scan compares what no modseq tells: then all flags may be others. */
 		return mailbox->cursor.highestmodseq == 0;
 	}
-	if (message->modseq != 0 && mailbox->cursor.highestmodseq != 0) {
-		return message->modseq > mailbox->cursor.highestmodseq;
-	}
 	/* Some name the last message whatever was asked for; no push has such items. */
 	unsigned int never_pushed = IMAP_ITEM_ENVELOPE | IMAP_ITEM_SIZE | IMAP_ITEM_INTERNALDATE;
-	return !(message->items & never_pushed) && !asked_for(client, uid);
+	if (!(message->items & never_pushed) && !asked_for(client, uid)) {
+		/* Whatever its modseq: an older change may be pushed after a newer message was
+		 * fetched. */
+		return true;
+	}
+	return message->modseq != 0 && mailbox->cursor.highestmodseq != 0 &&
+		message->modseq > mailbox->cursor.highestmodseq;
 }
 
 static void tell_change(struct imap_client *client, const struct imap_message *message,
