@@ -282,48 +282,16 @@ struct command *commands_find(const struct imap_client *client, struct span tag,
 }
 
 /* Whether nothing may be written behind the command until it is answered. */
-static bool is_blocking(const struct imap_client *client, const struct command *command)
+static bool is_blocking(const struct command *command)
 {
-	switch (command->kind) {
-	case COMMAND_IDLE:
+	/* What is asked of a mailbox depends on what EXAMINE says; the others change the transport,
+	 * or what the server is. */
+	const uint64_t blocking =
+		KIND(STARTTLS) | KIND(AUTHENTICATE) | KIND(LOGIN) | KIND(COMPRESS) | KIND(OPEN);
+	if (command->kind == COMMAND_IDLE) {
 		return !command->is_done;
-	case COMMAND_STARTTLS:
-	case COMMAND_AUTHENTICATE:
-	case COMMAND_LOGIN:
-	case COMMAND_COMPRESS:
-		return true;
-	case COMMAND_OPEN:
-		/* What is asked of the mailbox depends on what EXAMINE says. */
-		return true;
-	case COMMAND_ENABLE:
-	case COMMAND_CAPABILITY:
-	case COMMAND_ID:
-	case COMMAND_NAMESPACE:
-	case COMMAND_SEARCH_ALL:
-	case COMMAND_SEARCH_UNSEEN:
-	case COMMAND_FETCH_FLAGS:
-	case COMMAND_FETCH_CHANGES:
-	case COMMAND_NOOP:
-	case COMMAND_LOOK:
-	case COMMAND_LOOK_UIDS:
-	case COMMAND_LOOK_BLOCK:
-	case COMMAND_LOOK_PART:
-	case COMMAND_STATUS:
-	case COMMAND_FETCH:
-	case COMMAND_FETCH_PART:
-	case COMMAND_FETCH_RAW:
-	case COMMAND_STORE:
-	case COMMAND_MOVE:
-	case COMMAND_COPY:
-	case COMMAND_MARK_DELETED:
-	case COMMAND_UID_EXPUNGE:
-	case COMMAND_LIST:
-	case COMMAND_LIST_SPECIAL:
-	case COMMAND_LOGOUT:
-		return bytes_len(&command->rest) > 0;
 	}
-	(void)client;
-	return false;
+	return blocking & (UINT64_C(1) << command->kind) || bytes_len(&command->rest) > 0;
 }
 
 void commands_flush(struct imap_client *client)
@@ -350,7 +318,7 @@ void commands_flush(struct imap_client *client)
 			command->deadline = client->now + COMMAND_USEC;
 		}
 		is_first = false;
-		if (is_blocking(client, command)) {
+		if (is_blocking(command)) {
 			break;
 		}
 	}

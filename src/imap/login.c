@@ -561,87 +561,66 @@ static void handle_authenticated(struct imap_client *client, const struct imap_r
 	login_begin(client);
 }
 
+/* Each step goes on to the next one by itself; these three are sent at once, and the last answer
+ * counts. */
+static void handle_greeted_back(struct imap_client *client, const struct imap_response *response)
+{
+	uint64_t retry_after = 0;
+	enum imap_end end = response->status == IMAP_STATUS_OK
+		? IMAP_END_ORDINARY
+		: classify_refusal(response, &retry_after);
+	if (end != IMAP_END_ORDINARY) {
+		/* Exchange: authenticated but not connected, throttled. */
+		struct failure failure;
+		refusal_set(&failure, response);
+		client_close(client, &failure, end, retry_after);
+		return;
+	}
+	if (list_is_empty(&client->commands)) {
+		enter(client, IMAP_STATE_READY);
+		client_event(client, IMAP_EVENT_READY);
+	}
+}
+
+static void handle_capability(struct imap_client *client, const struct imap_response *response)
+{
+	if (!client->has_capabilities && response->code == IMAP_CODE_CAPABILITY) {
+		take_capabilities(client, response->words, response->n_words);
+	}
+	if (!client->has_capabilities) {
+		client_fail(client, FAILURE_PROTOCOL_ERROR,
+			"the server does not tell its capabilities");
+		return;
+	}
+	login_begin(client);
+}
+
+/* The OK after which the octets are others. */
+static void change_transport(struct imap_client *client, enum imap_event_kind kind)
+{
+	client->transport_changes = true;
+	client->phase_deadline = client->now + GREETING_USEC;
+	client_event(client, kind);
+}
+
 void handle_login(
 	struct imap_client *client, struct command *command, const struct imap_response *response)
 {
 	bool is_ok = response->status == IMAP_STATUS_OK;
-	switch (command->kind) {
-	case COMMAND_STARTTLS:
-		if (!is_ok) {
-			client_fail(client, FAILURE_INSECURE, "the server refused STARTTLS");
-			return;
-		}
-		client->transport_changes = true;
-		client->phase_deadline = client->now + GREETING_USEC;
-		client_event(client, IMAP_EVENT_START_TLS);
-		return;
-	case COMMAND_CAPABILITY:
-		if (!client->has_capabilities && response->code == IMAP_CODE_CAPABILITY) {
-			take_capabilities(client, response->words, response->n_words);
-		}
-		if (!client->has_capabilities) {
-			client_fail(client, FAILURE_PROTOCOL_ERROR,
-				"the server does not tell its capabilities");
-			return;
-		}
+	if (command->kind == COMMAND_STARTTLS && is_ok) {
+		change_transport(client, IMAP_EVENT_START_TLS);
+	} else if (command->kind == COMMAND_STARTTLS) {
+		client_fail(client, FAILURE_INSECURE, "the server refused STARTTLS");
+	} else if (command->kind == COMMAND_COMPRESS && is_ok) {
+		change_transport(client, IMAP_EVENT_START_DEFLATE);
+	} else if (command->kind == COMMAND_COMPRESS) {
+		client->no_compress = true;
 		login_begin(client);
-		return;
-	case COMMAND_AUTHENTICATE:
-	case COMMAND_LOGIN:
+	} else if (command->kind == COMMAND_CAPABILITY) {
+		handle_capability(client, response);
+	} else if (command->kind == COMMAND_AUTHENTICATE || command->kind == COMMAND_LOGIN) {
 		handle_authenticated(client, response);
-		return;
-	case COMMAND_COMPRESS:
-		if (is_ok) {
-			client->transport_changes = true;
-			client->phase_deadline = client->now + GREETING_USEC;
-			client_event(client, IMAP_EVENT_START_DEFLATE);
-		} else {
-			client->no_compress = true;
-			login_begin(client);
-		}
-		return;
-	case COMMAND_ID:
-	case COMMAND_NAMESPACE:
-	case COMMAND_ENABLE: {
-		uint64_t retry_after = 0;
-		enum imap_end end =
-			is_ok ? IMAP_END_ORDINARY : classify_refusal(response, &retry_after);
-		if (end != IMAP_END_ORDINARY) {
-			/* Exchange: authenticated but not connected, throttled. */
-			struct failure failure;
-			refusal_set(&failure, response);
-			client_close(client, &failure, end, retry_after);
-			return;
-		}
-		if (list_is_empty(&client->commands)) {
-			enter(client, IMAP_STATE_READY);
-			client_event(client, IMAP_EVENT_READY);
-		}
-		return;
-	}
-	case COMMAND_OPEN:
-	case COMMAND_SEARCH_ALL:
-	case COMMAND_SEARCH_UNSEEN:
-	case COMMAND_FETCH_FLAGS:
-	case COMMAND_FETCH_CHANGES:
-	case COMMAND_NOOP:
-	case COMMAND_LOOK:
-	case COMMAND_LOOK_UIDS:
-	case COMMAND_LOOK_BLOCK:
-	case COMMAND_LOOK_PART:
-	case COMMAND_IDLE:
-	case COMMAND_STATUS:
-	case COMMAND_FETCH:
-	case COMMAND_FETCH_PART:
-	case COMMAND_FETCH_RAW:
-	case COMMAND_STORE:
-	case COMMAND_MOVE:
-	case COMMAND_COPY:
-	case COMMAND_MARK_DELETED:
-	case COMMAND_UID_EXPUNGE:
-	case COMMAND_LIST:
-	case COMMAND_LIST_SPECIAL:
-	case COMMAND_LOGOUT:
-		return;
+	} else {
+		handle_greeted_back(client, response);
 	}
 }

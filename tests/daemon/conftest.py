@@ -21,7 +21,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from busclient import Bus
 from busdaemon import BusDaemon
-from mailidled import Daemon
+from mailidled import Account, Daemon
+from relay import Relay
 from servers import Certificates, Courier, Cyrus, Dovecot
 
 
@@ -127,3 +128,24 @@ def daemon(new_daemon):
         return new_daemon(environment).configure(*accounts, text=text).start(*arguments)
 
     return start
+
+
+@pytest.fixture
+def watch(daemon, bus):
+    """Starts mailidled with one account "work", and returns when all its mailboxes are idle."""
+
+    def start(server, user, mailboxes=("INBOX",), security="tls", **options):
+        running = daemon(Account("work", server, user, mailboxes, security, options=options))
+        for mailbox in mailboxes:
+            bus.wait_for_state("work", mailbox)
+        return running
+
+    return start
+
+
+@pytest.fixture
+def relay(dovecot):
+    """Dovecot behind a network that a test can freeze and cut."""
+    relay = Relay(dovecot)
+    yield relay
+    relay.close()

@@ -8,30 +8,15 @@ import pytest
 from busclient import BusError
 from mail import message
 from mailidled import Account
-from relay import Relay
 from servers import Dovecot
 
 WITHOUT_IDLE = "IMAP4rev1 LITERAL+ SASL-IR UIDPLUS ESEARCH MOVE SPECIAL-USE"
 PLAIN = "IMAP4rev1 IDLE"
 
 
-@pytest.fixture
-def relay(dovecot):
-    relay = Relay(dovecot)
-    yield relay
-    relay.close()
-
-
-def watch(daemon, bus, server, user, mailboxes=("INBOX",), **options):
-    running = daemon(Account("work", server, user, mailboxes, options=options))
-    for mailbox in mailboxes:
-        bus.wait_for_state("work", mailbox)
-    return running
-
-
-def test_a_cut_connection_comes_back(daemon, bus, relay):
+def test_a_cut_connection_comes_back(watch, bus, relay):
     user = relay.user()
-    watch(daemon, bus, relay, user)
+    watch(relay, user)
     relay.refuse()
     assert relay.cut() == 1
     bus.wait_for_state("work", "INBOX", "waiting")
@@ -48,10 +33,10 @@ def test_a_cut_connection_comes_back(daemon, bus, relay):
     assert bus.mailbox("work", "INBOX")["Error"] == ["", ""]
 
 
-def test_a_server_that_restarts(daemon, bus, folder):
+def test_a_server_that_restarts(watch, bus, folder):
     with Dovecot() as server:
         user = server.user()
-        watch(daemon, bus, server, user)
+        watch(server, user)
         server.stop()
         bus.wait_for_state("work", "INBOX", "waiting")
         server.start()
@@ -61,9 +46,9 @@ def test_a_server_that_restarts(daemon, bus, folder):
         assert len(bus.new_mail()) == 1
 
 
-def test_waits_grow(daemon, bus, relay):
+def test_waits_grow(watch, bus, relay):
     user = relay.user()
-    running = watch(daemon, bus, relay, user)
+    running = watch(relay, user)
     relay.refuse()
     relay.cut()
     bus.wait(
@@ -73,9 +58,9 @@ def test_waits_grow(daemon, bus, relay):
     relay.refuse(False)
 
 
-def test_polling_where_idle_is_missing(daemon, bus, dovecot):
+def test_polling_where_idle_is_missing(watch, bus, dovecot):
     user = dovecot.user(imap_capability=WITHOUT_IDLE)
-    watch(daemon, bus, dovecot, user, poll_interval="10s")
+    watch(dovecot, user, poll_interval="10s")
     assert bus.mailbox("work", "INBOX")["Mode"] == "poll"
     dovecot.deliver(user, message("polled"))
     bus.wait_for_signal("NewMail", timeout=20)
@@ -85,11 +70,11 @@ def test_polling_where_idle_is_missing(daemon, bus, dovecot):
     assert [m["Subject"] for m in bus.new_mail()] == ["polled", "at once"]
 
 
-def test_a_server_with_nothing_but_idle(daemon, bus, dovecot):
+def test_a_server_with_nothing_but_idle(watch, bus, dovecot):
     user = dovecot.user(imap_capability=PLAIN)
     for i in range(3):
         dovecot.append(user, message(f"old {i}"))
-    running = watch(daemon, bus, dovecot, user)
+    running = watch(dovecot, user)
     dovecot.deliver(user, message("new"))
     bus.wait_for_signal("NewMail")
     with dovecot.client(user) as client:
@@ -104,14 +89,12 @@ def test_a_server_with_nothing_but_idle(daemon, bus, dovecot):
     assert "EXAMINE" in running.trace.read_text()
 
 
-def test_more_mailboxes_than_connections(daemon, bus, relay):
+def test_more_mailboxes_than_connections(watch, bus, relay):
     user = relay.user()
     names = ["INBOX", "one", "two", "three"]
     for name in names:
         relay.append(user, message("old"), name)
-    running = watch(
-        daemon, bus, relay, user, tuple(names), max_connections=2, poll_interval="10s"
-    )
+    running = watch(relay, user, tuple(names), max_connections=2, poll_interval="10s")
     assert relay.n_connections == 2
     modes = [bus.mailbox("work", name)["Mode"] for name in names]
     assert sorted(modes) == ["idle", "idle", "poll", "poll"], running.log
@@ -186,19 +169,19 @@ def test_reload_leaves_untouched_mailboxes_alone(daemon, bus, relay):
     assert bus.mailbox("work", "INBOX")["State"] == "idle"
 
 
-def test_compression(daemon, bus, dovecot):
+def test_compression(watch, bus, dovecot):
     user = dovecot.user()
     dovecot.append(user, message("old"))
-    running = watch(daemon, bus, dovecot, user, compress=True)
+    running = watch(dovecot, user, compress=True)
     dovecot.deliver(user, message("deflated"))
     bus.wait_for_signal("NewMail")
     assert "COMPRESS DEFLATE" in running.trace.read_text()
     assert bus.fetch_raw("work", "INBOX", 1).endswith(b"text\r\n")
 
 
-def test_preview(daemon, bus, server):
+def test_preview(watch, bus, server):
     user = server.user()
-    watch(daemon, bus, server, user, preview=True)
+    watch(server, user, preview=True)
     server.append(user, message("with a preview", body="These are the first words.\r\n"))
     signal = bus.wait_for_signal("NewMail")
     assert signal.arguments[2][0]["Preview"] == "These are the first words."
@@ -212,10 +195,10 @@ def grown(running):
     return len(os.listdir(f"/proc/{pid}/fd")), rss
 
 
-def test_nothing_grows_over_many_reconnects(daemon, bus, relay):
+def test_nothing_grows_over_many_reconnects(watch, bus, relay):
     user = relay.user()
     relay.append(user, message("old"))
-    running = watch(daemon, bus, relay, user)
+    running = watch(relay, user)
     n = int(os.environ.get("MAILIDLE_RECONNECTS", "250"))
 
     def reconnect(times):

@@ -6,22 +6,7 @@ import pytest
 
 from busclient import BusError
 from mail import message
-from mailidled import Account
 from relay import Relay
-
-
-@pytest.fixture
-def relay(dovecot):
-    relay = Relay(dovecot)
-    yield relay
-    relay.close()
-
-
-def watch(daemon, bus, server, user, mailboxes=("INBOX",), **options):
-    running = daemon(Account("work", server, user, mailboxes, options=options))
-    for mailbox in mailboxes:
-        bus.wait_for_state("work", mailbox)
-    return running
 
 
 def n_done(running):
@@ -36,11 +21,11 @@ def states(bus, since):
     ]
 
 
-def test_fifty_refreshes_share_two_interruptions(daemon, bus, server):
+def test_fifty_refreshes_share_two_interruptions(watch, bus, server):
     user = server.user()
     relay = Relay(server)
     try:
-        running = watch(daemon, bus, relay, user)
+        running = watch(relay, user)
         before = n_done(running)
         callers = [bus.another() for _ in range(10)]
         # While nothing comes through, all of them meet.
@@ -57,9 +42,9 @@ def test_fifty_refreshes_share_two_interruptions(daemon, bus, server):
         relay.close()
 
 
-def test_refresh_finds_what_idle_has_not_told_yet(daemon, bus, server):
+def test_refresh_finds_what_idle_has_not_told_yet(watch, bus, server):
     user = server.user()
-    watch(daemon, bus, server, user)
+    watch(server, user)
     for i in range(10):
         server.append(user, message(f"number {i}"))
         bus.call("Refresh", "ss", "work", "INBOX")
@@ -68,9 +53,9 @@ def test_refresh_finds_what_idle_has_not_told_yet(daemon, bus, server):
     assert len(bus.new_mail()) == 10
 
 
-def test_the_state_shows_each_step(daemon, bus, relay):
+def test_the_state_shows_each_step(watch, bus, relay):
     user = relay.user()
-    watch(daemon, bus, relay, user)
+    watch(relay, user)
     relay.freeze()
     mark = bus.mark()
     call = bus.send("Refresh", "ss", "work", "INBOX")
@@ -84,10 +69,10 @@ def test_the_state_shows_each_step(daemon, bus, relay):
     assert bus.mailbox("work", "INBOX")["Error"] == ["", ""]
 
 
-def test_stop_cancels_what_waits(daemon, bus, relay):
+def test_stop_cancels_what_waits(watch, bus, relay):
     user = relay.user()
     relay.append(user, message("one"))
-    watch(daemon, bus, relay, user)
+    watch(relay, user)
     relay.freeze()
     fetch = bus.send("Fetch", "ssauas", "work", "INBOX", [1], [])
     refresh = bus.send("Refresh", "ss", "work", "INBOX")
@@ -101,10 +86,10 @@ def test_stop_cancels_what_waits(daemon, bus, relay):
     relay.thaw()
 
 
-def test_a_caller_that_leaves_takes_its_requests_along(daemon, bus, relay):
+def test_a_caller_that_leaves_takes_its_requests_along(watch, bus, relay):
     user = relay.user()
     relay.append(user, message("one"))
-    running = watch(daemon, bus, relay, user)
+    running = watch(relay, user)
     relay.freeze()
     call = bus.send("Refresh", "ss", "work", "INBOX")
     bus.wait_for_state("work", "INBOX", "interrupting")
@@ -123,10 +108,10 @@ def test_a_caller_that_leaves_takes_its_requests_along(daemon, bus, relay):
     assert one["Flags"] == []
 
 
-def test_too_many_requests(daemon, bus, relay):
+def test_too_many_requests(watch, bus, relay):
     user = relay.user()
     relay.append(user, message("one"))
-    watch(daemon, bus, relay, user)
+    watch(relay, user)
     relay.freeze()
     calls = [bus.send("Fetch", "ssauas", "work", "INBOX", [1], []) for _ in range(9)]
     assert calls[8].result(5).error_name == "org.example.MailIdle.Error.LimitExceeded"
@@ -143,10 +128,10 @@ def test_too_many_requests(daemon, bus, relay):
         assert refused.value.name == "LimitExceeded"
 
 
-def test_every_method_answers_within_its_time(daemon, bus, relay):
+def test_every_method_answers_within_its_time(watch, bus, relay):
     user = relay.user()
     relay.append(user, message("one"))
-    watch(daemon, bus, relay, user)
+    watch(relay, user)
     relay.freeze()
     began = time.monotonic()
     call = bus.send("Fetch", "ssauas", "work", "INBOX", [1], [])
@@ -160,9 +145,9 @@ def test_every_method_answers_within_its_time(daemon, bus, relay):
     relay.thaw()
 
 
-def test_names_that_are_not_watched(daemon, bus, dovecot):
+def test_names_that_are_not_watched(watch, bus, dovecot):
     user = dovecot.user()
-    watch(daemon, bus, dovecot, user)
+    watch(dovecot, user)
     for account, mailbox, error in (
         ("other", "INBOX", "NoSuchAccount"),
         ("work", "Sent", "NoSuchMailbox"),
@@ -178,11 +163,11 @@ def test_names_that_are_not_watched(daemon, bus, dovecot):
         assert refused.value.name == "org.freedesktop.DBus.Error.InvalidArgs"
 
 
-def test_requests_keep_idle_away_until_all_are_served(daemon, bus, dovecot):
+def test_requests_keep_idle_away_until_all_are_served(watch, bus, dovecot):
     user = dovecot.user()
     for i in range(5):
         dovecot.append(user, message(f"number {i}"))
-    running = watch(daemon, bus, dovecot, user)
+    running = watch(dovecot, user)
     before = n_done(running)
     calls = [bus.send("Fetch", "ssauas", "work", "INBOX", [i + 1], []) for i in range(5)]
     for i, call in enumerate(calls):

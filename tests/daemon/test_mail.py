@@ -7,7 +7,6 @@ import pytest
 
 from busclient import BusError
 from mail import message
-from mailidled import Account
 
 
 def word(text, charset, encoding):
@@ -57,13 +56,6 @@ SENDERS = [
 ]
 
 
-def watch(daemon, bus, server, user, mailboxes=("INBOX",), security="tls", **options):
-    running = daemon(Account("work", server, user, mailboxes, security, options=options))
-    for mailbox in mailboxes:
-        bus.wait_for_state("work", mailbox)
-    return running
-
-
 def uid_of(bus, subject):
     return bus.wait(
         lambda: [m for m in bus.new_mail() if m.get("Subject") == subject][0]["Uid"],
@@ -76,11 +68,11 @@ def security(request):
     return request.param
 
 
-def test_first_synchronisation_is_silent(daemon, bus, server, security):
+def test_first_synchronisation_is_silent(watch, bus, server, security):
     user = server.user()
     for i in range(3):
         server.append(user, message(f"old {i}"), flags="\\Seen" if i == 0 else None)
-    watch(daemon, bus, server, user, security=security)
+    watch(server, user, security=security)
     box = bus.mailbox("work", "INBOX")
     assert (box["Messages"], box["Unread"]) == (3, 2)
     assert box["UidValidity"] > 0 and box["UidNext"] > 3
@@ -93,9 +85,9 @@ def test_first_synchronisation_is_silent(daemon, bus, server, security):
     assert "IMAP4REV1" in [word.upper() for word in account["Capabilities"]]
 
 
-def test_fifty_messages_are_each_announced_once(daemon, bus, server, security):
+def test_fifty_messages_are_each_announced_once(watch, bus, server, security):
     user = server.user()
-    watch(daemon, bus, server, user, security=security)
+    watch(server, user, security=security)
     expected = []
     for i in range(50):
         raw_subject, subject = SUBJECTS[i % len(SUBJECTS)]
@@ -128,9 +120,9 @@ def test_fifty_messages_are_each_announced_once(daemon, bus, server, security):
         assert client.response("RECENT")[1] == [b"50"]
 
 
-def test_headers_that_are_not_there(daemon, bus, server):
+def test_headers_that_are_not_there(watch, bus, server):
     user = server.user()
-    watch(daemon, bus, server, user)
+    watch(server, user)
     server.deliver(user, b"Message-ID: <bare@example.test>\r\n\r\nno more than that\r\n")
     server.deliver(user, b"Subject:\r\nMessage-ID: <empty@example.test>\r\nFrom:\r\n\r\nx\r\n")
     bus.wait(lambda: len(bus.new_mail()) == 2, what="both announced")
@@ -141,11 +133,11 @@ def test_headers_that_are_not_there(daemon, bus, server):
     assert empty.get("Subject", "") == ""
 
 
-def test_flags_set_by_another_client(daemon, bus, server):
+def test_flags_set_by_another_client(watch, bus, server):
     user = server.user()
     for i in range(3):
         server.append(user, message(f"old {i}"))
-    watch(daemon, bus, server, user)
+    watch(server, user)
     with server.client(user) as client:
         client.select("INBOX")
         uids = client.uid("SEARCH", "ALL")[1][0].split()
@@ -162,11 +154,11 @@ def test_flags_set_by_another_client(daemon, bus, server):
         bus.wait(lambda: bus.mailbox("work", "INBOX")["Unread"] == 3, what="3 unread")
 
 
-def test_expunged_by_another_client(daemon, bus, server):
+def test_expunged_by_another_client(watch, bus, server):
     user = server.user()
     for i in range(5):
         server.append(user, message(f"old {i}"))
-    watch(daemon, bus, server, user)
+    watch(server, user)
     with server.client(user) as client:
         client.select("INBOX")
         uids = client.uid("SEARCH", "ALL")[1][0].split()
@@ -187,7 +179,7 @@ def test_expunged_by_another_client(daemon, bus, server):
         )
 
 
-def test_names_of_mailboxes(daemon, bus, server):
+def test_names_of_mailboxes(watch, bus, server):
     user = server.user()
     names = [server.mailbox("Entwürfe"), server.mailbox("Lists", "dev")]
     odd = server.mailbox('a&b "c"')
@@ -196,7 +188,7 @@ def test_names_of_mailboxes(daemon, bus, server):
     if server.software != "cyrus":  # which takes no quotes
         server.append(user, message("old"), odd)
         names.append(odd)
-    watch(daemon, bus, server, user, tuple(["INBOX", *names]), max_connections=8)
+    watch(server, user, tuple(["INBOX", *names]), max_connections=8)
     for name in names:
         server.append(user, message(f"into {name}"), name)
         signal = bus.wait_for_signal("NewMail", lambda a, m, messages, name=name: m == name)
@@ -251,11 +243,11 @@ Content-Type: text/html; charset=utf-8\r
 """
 
 
-def test_fetch_every_item(daemon, bus, server):
+def test_fetch_every_item(watch, bus, server):
     user = server.user()
     server.append(user, PARTS, flags="(\\Answered)")
     server.append(user, HTML)
-    watch(daemon, bus, server, user)
+    watch(server, user)
     everything = ["envelope", "flags", "received", "size", "preview", "text", "attachments", "identity"]
     parts, html = bus.call("Fetch", "ssauas", "work", "INBOX", [1, 2, 77], everything)
     assert parts["Uid"] == 1 and html["Uid"] == 2
@@ -285,12 +277,12 @@ def test_fetch_every_item(daemon, bus, server):
         assert client.search(None, "SEEN")[1] in ([b""], [None])
 
 
-def test_fetch_raw(daemon, bus, server):
+def test_fetch_raw(watch, bus, server):
     user = server.user()
     large = message("large", body=b"".join(b"%08d %s\r\n" % (i, b"x" * 60) for i in range(50000)))
     server.append(user, PARTS)
     server.append(user, large)
-    watch(daemon, bus, server, user)
+    watch(server, user)
     assert bus.fetch_raw("work", "INBOX", 1) == PARTS
     assert bus.fetch_raw("work", "INBOX", 2) == large
     with pytest.raises(BusError) as refused:
@@ -298,11 +290,11 @@ def test_fetch_raw(daemon, bus, server):
     assert refused.value.name == "NoSuchMessage"
 
 
-def test_list_since_and_unread(daemon, bus, server):
+def test_list_since_and_unread(watch, bus, server):
     user = server.user()
     for i in range(6):
         server.append(user, message(f"number {i}"), flags="\\Seen" if i % 2 else None)
-    watch(daemon, bus, server, user)
+    watch(server, user)
     uidvalidity = bus.mailbox("work", "INBOX")["UidValidity"]
     listed = bus.call("ListSince", "ssuuu", "work", "INBOX", uidvalidity, 2, 3)
     assert [m["Subject"] for m in listed] == ["number 2", "number 3", "number 4"]
@@ -314,11 +306,11 @@ def test_list_since_and_unread(daemon, bus, server):
     assert [m["Subject"] for m in unread] == ["number 4", "number 2"]
 
 
-def test_set_flags(daemon, bus, server):
+def test_set_flags(watch, bus, server):
     user = server.user()
     for i in range(3):
         server.append(user, message(f"number {i}"))
-    watch(daemon, bus, server, user)
+    watch(server, user)
     bus.call("SetFlags", "ssauasas", "work", "INBOX", [1, 3], ["\\Seen", "$Work"], [])
     # The signal came before the reply.
     changed = {u: set(f) for s in bus.matching("FlagsChanged") for u, f in s.arguments[2]}
@@ -336,13 +328,13 @@ def test_set_flags(daemon, bus, server):
         assert refused.value.name == "org.freedesktop.DBus.Error.InvalidArgs"
 
 
-def test_move(daemon, bus, server):
+def test_move(watch, bus, server):
     user = server.user()
     target = server.mailbox("Elsewhere")
     server.append(user, message("was there"), target)
     for i in range(3):
         server.append(user, message(f"number {i}"))
-    watch(daemon, bus, server, user, ("INBOX", target))
+    watch(server, user, ("INBOX", target))
     bus.call("Move", "ssaus", "work", "INBOX", [2], target)
     assert [s.arguments[2] for s in bus.matching("Expunged")] == [[2]]
     signal = bus.wait_for_signal("NewMail", lambda a, m, messages: m == target)
@@ -360,19 +352,19 @@ def test_move(daemon, bus, server):
     assert refused.value.name == "NoSuchMessage"
 
 
-def test_list_mailboxes(daemon, bus, server):
+def test_list_mailboxes(watch, bus, server):
     user = server.user()
     server.append(user, message("x"), server.mailbox("Lists", "dev"))
-    watch(daemon, bus, server, user)
+    watch(server, user)
     listed = dict(bus.call("ListMailboxes", "s", "work"))
     assert "INBOX" in listed and server.mailbox("Lists", "dev") in listed
     if server.software != "courier":
         assert "\\trash" in [w.lower() for w in listed[server.mailbox("Trash")]]
 
 
-def test_stop_and_start(daemon, bus, server):
+def test_stop_and_start(watch, bus, server):
     user = server.user()
-    running = watch(daemon, bus, server, user)
+    running = watch(server, user)
     bus.call("Stop", "ss", "work", "INBOX")
     assert bus.mailbox("work", "INBOX")["State"] == "stopped"
     server.deliver(user, message("while stopped"))
@@ -388,11 +380,11 @@ def test_stop_and_start(daemon, bus, server):
     assert len(bus.new_mail()) == 1
 
 
-def test_a_restart_announces_what_came_in_between_and_nothing_else(daemon, bus, server):
+def test_a_restart_announces_what_came_in_between_and_nothing_else(watch, bus, server):
     user = server.user()
     for i in range(4):
         server.append(user, message(f"old {i}"))
-    running = watch(daemon, bus, server, user)
+    running = watch(server, user)
     server.deliver(user, message("seen live"))
     uid_of(bus, "seen live")
     running.stop()
