@@ -1,7 +1,6 @@
-/* A program that carries the octets in place of a connection, as OpenSSH's ProxyCommand: run by
- * /bin/sh -c, its standard input and output are one end of a socket pair. It runs in a process
- * group of its own, with the environment that other commands of ours get (secret.h), signals at
- * their defaults, and no descriptors but the three; its standard error is ours.
+/* A program that carries the octets in place of a connection, as OpenSSH's ProxyCommand: a command
+ * of the configuration (util/shell.h) whose standard input and output are pipes. Not a socket,
+ * which some programs take for a sign that inetd started them: doveadm exec refuses it.
  */
 #pragma once
 
@@ -14,11 +13,12 @@
 struct proxy;
 
 /* Runs the command with %h and %p replaced by host and port, and %% by %. owner is borrowed, and
- * woken when the program has ended. ret_fd is our end, non-blocking, the caller's. 0; -EINVAL: the
- * host has a character that means something to a shell, or begins with "-" (a name that a program
- * would take for an option); -ENOMEM; another negative errno when no process could be started. */
+ * woken when the program has ended. ret_read_fd and ret_write_fd are our ends of the pipes,
+ * non-blocking, the caller's. 0; -EINVAL: the host has a character that means something to a shell,
+ * or begins with "-" (a name that a program would take for an option); -ENOMEM; another negative
+ * errno when no process could be started. */
 int proxy_new(struct turn *turn, struct task *owner, const char *command, const char *host,
-	uint16_t port, struct proxy **ret_proxy, int *ret_fd);
+	uint16_t port, struct proxy **ret_proxy, int *ret_read_fd, int *ret_write_fd);
 
 /* Kills what still runs of the process group, and reaps the program. NULL is allowed. Returns
  * NULL. */
@@ -26,7 +26,7 @@ struct proxy *proxy_free(struct proxy *proxy);
 
 bool proxy_has_ended(const struct proxy *proxy);
 
-/* "exited with 127", "was killed by signal 9", "has ended"; "" while it runs. */
+/* "exited with 0", "was killed by signal 9", "has ended in an unknown way"; "" while it runs. */
 const char *proxy_ending(const struct proxy *proxy);
 
 /* The command as it is given to the shell, owned by the caller. 0, -EINVAL, -ENOMEM. */

@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 
 #include "net/address.h"
 #include "net/deflate.h"
@@ -223,11 +222,11 @@ static void begin_handshake(struct stream *stream)
 	shake(stream);
 }
 
-static void use_socket(struct stream *stream, int fd)
+static void use_descriptors(struct stream *stream, int read_fd, int write_fd)
 {
-	wire_open(&stream->wire, fd);
-	ev_io_set(&stream->readable, fd, EV_READ);
-	ev_io_set(&stream->writable, fd, EV_WRITE);
+	wire_open(&stream->wire, read_fd, write_fd);
+	ev_io_set(&stream->readable, read_fd, EV_READ);
+	ev_io_set(&stream->writable, write_fd, EV_WRITE);
 	if (stream->wants_tls) {
 		begin_handshake(stream);
 	} else {
@@ -283,7 +282,7 @@ static void connect_further(struct stream *stream)
 	stream->is_loopback = address_is_loopback(&peer);
 	address_print(&peer, text);
 	stream->peer = strdup(text);
-	use_socket(stream, fd);
+	use_descriptors(stream, fd, fd);
 }
 
 /* All is sent, then the peer is heard out: a socket that is closed with something unread makes the
@@ -297,8 +296,8 @@ static void close_further(struct stream *stream)
 	}
 	if (!stream->is_shut) {
 		stream->is_shut = true;
-		(void)shutdown(stream->wire.fd, SHUT_WR);
 		watch(stream, false);
+		wire_shut(&stream->wire);
 		ev_io_start(turn_loop(stream->turn), &stream->readable);
 	}
 	for (unsigned int i = 0; i < N_DISCARDS_MAX; i++) {
@@ -434,9 +433,10 @@ static void begin(struct stream *stream, const struct stream_target *target)
 		}
 		return;
 	}
-	int fd;
+	int read_fd;
+	int write_fd;
 	error = proxy_new(stream->turn, &stream->task, target->proxy_command, target->host,
-		target->port, &stream->proxy, &fd);
+		target->port, &stream->proxy, &read_fd, &write_fd);
 	if (error == -EINVAL) {
 		failure_set(&stream->failure, FAILURE_CONFIG_INVALID,
 			"the host %.120s cannot be given to proxy-command: it is no name or "
@@ -448,7 +448,7 @@ static void begin(struct stream *stream, const struct stream_target *target)
 		return;
 	}
 	stream->peer = strdup("proxy");
-	use_socket(stream, fd);
+	use_descriptors(stream, read_fd, write_fd);
 }
 
 static char *without_final_dot(const char *host)
@@ -512,7 +512,7 @@ const struct failure *stream_failure(const struct stream *stream)
 	return &stream->failure;
 }
 
-/* What TLS or the socket has: octets, 0 for none now, or -ENOTCONN with the failure set. */
+/* What TLS or the wire has: octets, 0 for none now, or -ENOTCONN with the failure set. */
 static ssize_t read_plain(struct stream *stream, void *buffer, size_t size)
 {
 	ssize_t n;

@@ -317,7 +317,7 @@ static int pull_timeout(gnutls_transport_ptr_t transport, unsigned int msec)
 {
 	(void)msec;
 	struct tls *tls = transport;
-	struct pollfd ready = {.fd = tls->wire->fd, .events = POLLIN};
+	struct pollfd ready = {.fd = tls->wire->read_fd, .events = POLLIN};
 	return poll(&ready, 1, 0) > 0 ? 1 : 0;
 }
 

@@ -11,22 +11,36 @@
 
 void wire_init(struct wire *wire)
 {
-	*wire = (struct wire){.fd = -1};
+	*wire = (struct wire){.read_fd = -1, .write_fd = -1};
 	bytes_init(&wire->out);
 }
 
 void wire_done(struct wire *wire)
 {
-	if (wire->fd >= 0) {
-		close(wire->fd);
+	if (wire->write_fd >= 0 && wire->write_fd != wire->read_fd) {
+		close(wire->write_fd);
+	}
+	if (wire->read_fd >= 0) {
+		close(wire->read_fd);
 	}
 	bytes_done(&wire->out);
 	wire_init(wire);
 }
 
-void wire_open(struct wire *wire, int fd)
+void wire_open(struct wire *wire, int read_fd, int write_fd)
 {
-	wire->fd = fd;
+	wire->read_fd = read_fd;
+	wire->write_fd = write_fd;
+}
+
+void wire_shut(struct wire *wire)
+{
+	if (wire->write_fd == wire->read_fd) {
+		(void)shutdown(wire->write_fd, SHUT_WR);
+	} else if (wire->write_fd >= 0) {
+		close(wire->write_fd);
+		wire->write_fd = -1;
+	}
 }
 
 static bool is_temporary(int error)
@@ -34,12 +48,11 @@ static bool is_temporary(int error)
 	return error == EAGAIN || error == EWOULDBLOCK;
 }
 
-/* The number of octets the socket took; 0 also after an error, which is remembered. */
+/* The number of octets that were taken; 0 also after an error, which is remembered. */
 static size_t send_parts(struct wire *wire, const struct iovec *parts, size_t n_parts)
 {
-	struct msghdr message = {.msg_iov = (struct iovec *)parts, .msg_iovlen = n_parts};
 	while (wire->error == 0) {
-		ssize_t n = sendmsg(wire->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+		ssize_t n = writev(wire->write_fd, parts, (int)n_parts);
 		if (n >= 0) {
 			return n;
 		}
@@ -104,7 +117,7 @@ ssize_t wire_receive(struct wire *wire, void *buffer, size_t size)
 	/* After a failed send there may still be something to read: what the peer said before it
 	 * closed. So an earlier error is no reason not to try. */
 	for (;;) {
-		ssize_t n = recv(wire->fd, buffer, size, MSG_DONTWAIT);
+		ssize_t n = read(wire->read_fd, buffer, size);
 		if (n >= 0) {
 			return n;
 		}

@@ -1,6 +1,7 @@
-/* A connected, non-blocking socket and the octets that it did not take yet. TLS writes through its
- * queue, so that a record is always sent as a whole and nothing above has to resume a send: what
- * waits for room is the queue, whoever put it there (a record, an alert, a key update).
+/* A connected, non-blocking socket, or two pipes, and the octets that they did not take yet. TLS
+ * writes through its queue, so that a record is always sent as a whole and nothing above has to
+ * resume a send: what waits for room is the queue, whoever put it there (a record, an alert, a key
+ * update). Pipes have no MSG_NOSIGNAL: the process ignores SIGPIPE.
  */
 #pragma once
 
@@ -13,29 +14,34 @@
 #include "util/failure.h"
 
 struct wire {
-	int fd;    /* -1: none */
-	int error; /* 0, or the negative errno of the first failure */
+	int read_fd;  /* -1: none */
+	int write_fd; /* the same for a socket; -1: none, or shut */
+	int error;    /* 0, or the negative errno of the first failure */
 	struct bytes out;
 };
 
-/* Without a socket. */
+/* Without a descriptor. */
 void wire_init(struct wire *wire);
 
-/* Closes the socket and frees the queue; the wire is as after wire_init(). */
+/* Closes what is open and frees the queue; the wire is as after wire_init(). */
 void wire_done(struct wire *wire);
 
-/* Takes fd over. */
-void wire_open(struct wire *wire, int fd);
+/* Takes the descriptors over; for a socket both are the same. */
+void wire_open(struct wire *wire, int read_fd, int write_fd);
 
-/* The octets the socket took at once, 0 when it takes none now or the wire has failed. Only while
- * the queue is empty. */
+/* Nothing is sent any more, and the other side is told; what it says can still be received. Nobody
+ * watches write_fd, which a pipe closes. */
+void wire_shut(struct wire *wire);
+
+/* The octets that were taken at once, 0 when none are now, or the wire has failed. Only while the
+ * queue is empty. */
 size_t wire_send(struct wire *wire, struct span span);
 
-/* Sends, and queues what the socket does not take. 0; -ENOBUFS when too much waits already; the
- * wire's error. */
+/* Sends, and queues what is not taken. 0; -ENOBUFS when too much waits already; the wire's error.
+ */
 int wire_queue(struct wire *wire, const struct iovec *parts, size_t n_parts);
 
-/* Sends from the queue what the socket takes. */
+/* Sends from the queue what is taken. */
 void wire_flush(struct wire *wire);
 
 static inline bool wire_is_writing(const struct wire *wire)

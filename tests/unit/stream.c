@@ -1,23 +1,14 @@
-/* Streams: plain ones, those through a command, transfers of both kinds, and their ends.
+/* Streams: plain ones, transfers of both kinds, and their ends.
  */
 #include "net/stream.h"
 
-#include <arpa/inet.h>
 #include <dlfcn.h>
 #include <netdb.h>
 #include <sched.h>
 #include <semaphore.h>
-#include <signal.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
 
-#include "net/proxy.h"
 #include "net/ticket.h"
 #include "streaming.h"
-
-#define BIG_SIZE (10 * 1024 * 1024)
-
-static uint8_t *big;
 
 /* Where a server waits until the test has looked. */
 static sem_t gate;
@@ -37,29 +28,6 @@ int getaddrinfo(const char *name, const char *service, const struct addrinfo *hi
 		return EAI_NONAME;
 	}
 	return ask(name, service, hints, ret_result);
-}
-
-static void init_plain(struct streaming *streaming)
-{
-	streaming_init(streaming);
-	streaming->server.tls_at_once = false;
-	streaming->server.chain = NULL;
-	streaming->target.tls = false;
-	streaming->target.host = "127.0.0.1";
-}
-
-static void await_closed(struct streaming *streaming)
-{
-	while (stream_state(streaming->stream) != STREAM_CLOSED) {
-		turning_await(&streaming->turning);
-	}
-}
-
-static void assert_reads(struct streaming *streaming, const char *text)
-{
-	char answer[256] = "";
-	assert_true(read_exactly(streaming, answer, strlen(text), sizeof(answer)));
-	assert_string_equal(answer, text);
 }
 
 static void test_plain(void **state)
@@ -334,36 +302,6 @@ static void swap_transfers(struct peer *peer)
 	peer_linger(peer);
 }
 
-/* As an owner does it that wants to write and to read, with reads of odd sizes. */
-static void swap(struct streaming *streaming)
-{
-	uint8_t *answer = malloc(BIG_SIZE);
-	size_t n_written = 0;
-	size_t n_read = 0;
-	size_t step = 1;
-	while (n_read < BIG_SIZE) {
-		streaming->turning.is_woken = false;
-		ssize_t n = stream_write(streaming->stream,
-			(struct span){.data = big + n_written, .len = BIG_SIZE - n_written});
-		assert_true(n >= 0);
-		n_written += (size_t)n;
-		do {
-			size_t room = BIG_SIZE - n_read;
-			step = step * 7 % 20011 + 1;
-			n = stream_read(
-				streaming->stream, answer + n_read, room < step ? room : step);
-			assert_true(n >= 0);
-			n_read += (size_t)n;
-		} while (n > 0 && n_read < BIG_SIZE);
-		if (n_read < BIG_SIZE) {
-			turning_await(&streaming->turning);
-		}
-	}
-	assert_int_equal(n_written, BIG_SIZE);
-	assert_memory_equal(answer, big, BIG_SIZE);
-	free(answer);
-}
-
 static void test_big_transfers(void **state)
 {
 	(void)state;
@@ -414,185 +352,6 @@ static void test_unread_octets_cost_nothing(void **state)
 	streaming_done(&streaming);
 }
 
-/* Commands. */
-
-static void init_proxy(struct streaming *streaming, const char *command)
-{
-	init_plain(streaming);
-	streaming->target.host = "imap.test";
-	streaming->target.port = 143;
-	streaming->target.proxy_command = command;
-	assert_int_equal(stream_new(streaming->turning.turn, &streaming->turning.owner,
-				 &streaming->target, &streaming->stream),
-		0);
-}
-
-static void proxy_done(struct streaming *streaming)
-{
-	stream_free(streaming->stream);
-	turning_done(&streaming->turning);
-}
-
-static void test_proxy_command(void **state)
-{
-	(void)state;
-	struct streaming streaming;
-	init_proxy(&streaming, "echo '%h' %p 100%% %x; exec cat");
-	await_settled(&streaming);
-	assert_int_equal(stream_state(streaming.stream), STREAM_OPEN);
-	assert_string_equal(stream_peer(streaming.stream), "proxy");
-	assert_false(stream_is_loopback(streaming.stream));
-	assert_reads(&streaming, "imap.test 143 100% %x\n");
-	assert_echoes(&streaming, "through cat\r\n");
-	stream_close(streaming.stream);
-	await_closed(&streaming);
-	assert_int_equal(stream_failure(streaming.stream)->kind, FAILURE_NONE);
-	proxy_done(&streaming);
-}
-
-static void test_proxy_command_tells_its_end(void **state)
-{
-	(void)state;
-	static const struct {
-		const char *command;
-		const char *words;
-	} cases[] = {
-		{"exit 3", "the proxy-command exited with 3"},
-		{"exec /nonexistent/program 2>&-", "the proxy-command exited with 127"},
-		{"kill -9 $$", "the proxy-command was killed by signal 9"},
-		{"exec <&- >&-; sleep 100", "the proxy-command closed the connection"},
-	};
-	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		struct streaming streaming;
-		char text[1];
-		init_proxy(&streaming, cases[i].command);
-		assert_false(read_exactly(&streaming, text, 1, 1));
-		assert_closed(&streaming, FAILURE_OFFLINE, cases[i].words);
-		proxy_done(&streaming);
-	}
-}
-
-static void test_proxy_command_environment(void **state)
-{
-	(void)state;
-	struct streaming streaming;
-	char text[128];
-	setenv("NOTIFY_SOCKET", "bad", 1);
-	setenv("WATCHDOG_USEC", "bad", 1);
-	setenv("LISTEN_FDS", "bad", 1);
-	setenv("CREDENTIALS_DIRECTORY", "bad", 1);
-	setenv("MAILIDLE_X", "bad", 1);
-	setenv("PROXY_TEST", "kept", 1);
-	signal(SIGPIPE, SIG_IGN);
-	sigset_t set;
-	sigset_t before;
-	sigfillset(&set);
-	pthread_sigmask(SIG_SETMASK, &set, &before);
-	init_proxy(&streaming,
-		"echo $NOTIFY_SOCKET$WATCHDOG_USEC$LISTEN_FDS$CREDENTIALS_DIRECTORY$MAILIDLE_X;"
-		"echo $PROXY_TEST; ls /proc/self/fd | wc -l;"
-		"sed -n 's/^SigBlk:\t//p' /proc/self/status;"
-		"echo $((0x$(sed -n 's/^SigIgn:\t//p' /proc/self/status) & 0x1000));"
-		"[ $(cut -d ' ' -f 5 /proc/$$/stat) = $$ ] && echo group");
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	signal(SIGPIPE, SIG_DFL);
-	/* Of ls, three and the folder that it reads; nothing is blocked, nor SIGPIPE ignored. */
-	static const char expected[] = "\nkept\n4\n0000000000000000\n0\ngroup\n";
-	memset(text, 0, sizeof(text));
-	assert_true(read_exactly(&streaming, text, strlen(expected), sizeof(text)));
-	assert_string_equal(text, expected);
-	proxy_done(&streaming);
-}
-
-static void test_proxy_command_is_killed_as_a_group(void **state)
-{
-	(void)state;
-	struct streaming streaming;
-	/* What the shell leaves behind becomes our child, to be seen. */
-	prctl(PR_SET_CHILD_SUBREAPER, 1);
-	init_proxy(&streaming, "sleep 1000 & sleep 1000 & echo ready; wait");
-	assert_reads(&streaming, "ready\n");
-	proxy_done(&streaming);
-	for (int i = 0; i < 2; i++) {
-		int status = 0;
-		assert_true(waitpid(-1, &status, 0) > 0);
-		assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
-	}
-	assert_int_equal(waitpid(-1, NULL, 0), -1);
-	prctl(PR_SET_CHILD_SUBREAPER, 0);
-}
-
-static void test_proxy_command_and_hosts(void **state)
-{
-	(void)state;
-	static const char *const bads[] = {
-		"", "-oProxyCommand=x", "a b", "a;b", "a$b", "a`b", "a\nb", "a'b", "a/b", "ä"};
-	static const char *const goods[] = {
-		"imap.example.org", "::1", "fe80::1%eth0", "a_b-c", "A1"};
-	char *expanded = NULL;
-	for (size_t i = 0; i < sizeof(bads) / sizeof(bads[0]); i++) {
-		assert_int_equal(proxy_expand("%h", bads[i], 1, &expanded), -EINVAL);
-	}
-	for (size_t i = 0; i < sizeof(goods) / sizeof(goods[0]); i++) {
-		assert_int_equal(proxy_expand("%h", goods[i], 1, &expanded), 0);
-		assert_string_equal(expanded, goods[i]);
-		free(expanded);
-	}
-	assert_int_equal(proxy_expand("%%h %h:%p%", "a", 65535, &expanded), 0);
-	assert_string_equal(expanded, "%h a:65535%");
-	free(expanded);
-
-	struct streaming streaming;
-	init_plain(&streaming);
-	streaming.target.host = "a;b";
-	streaming.target.proxy_command = "cat";
-	dial(&streaming);
-	assert_closed(&streaming, FAILURE_CONFIG_INVALID, "a;b cannot be given to proxy-command");
-	proxy_done(&streaming);
-}
-
-/* The test's own program carries octets, so that no other has to be there. */
-static int relay(const char *host, const char *port)
-{
-	struct sockaddr_in address = {
-		.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(port))};
-	inet_pton(AF_INET, host, &address.sin_addr);
-	int fd = socket(AF_INET, SOCK_STREAM, 0);
-	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0) {
-		return 2;
-	}
-	pid_t pid = fork();
-	int from = pid == 0 ? fd : STDIN_FILENO;
-	int to = pid == 0 ? STDOUT_FILENO : fd;
-	char octets[4096];
-	ssize_t n;
-	while ((n = read(from, octets, sizeof(octets))) > 0 && write(to, octets, (size_t)n) == n) {
-	}
-	shutdown(to, SHUT_WR);
-	if (pid > 0) {
-		waitpid(pid, NULL, 0);
-	}
-	return 0;
-}
-
-static void test_tls_through_proxy_command(void **state)
-{
-	(void)state;
-	struct streaming streaming;
-	char command[64];
-	streaming_init(&streaming);
-	snprintf(command, sizeof(command), "exec /proc/%d/exe --relay %%h %%p", getpid());
-	streaming.target.proxy_command = command;
-	streaming.target.host = "127.0.0.1";
-	connect_and_await(&streaming);
-	assert_open(&streaming);
-	assert_echoes(&streaming, "in a tunnel\r\n");
-	stream_close(streaming.stream);
-	await_closed(&streaming);
-	assert_int_equal(stream_failure(streaming.stream)->kind, FAILURE_NONE);
-	streaming_done(&streaming);
-}
-
 /* Whatever becomes of it, and whenever it is freed. */
 static void test_nothing_leaks(void **state)
 {
@@ -636,16 +395,7 @@ static void test_nothing_leaks(void **state)
 static int setup(void **state)
 {
 	(void)state;
-	big = malloc(BIG_SIZE);
-	if (!big || sem_init(&gate, 0, 0) < 0) {
-		return -1;
-	}
-	uint32_t chance = 1;
-	for (size_t i = 0; i < BIG_SIZE; i++) {
-		chance = chance * 1664525 + 1013904223;
-		big[i] = (uint8_t)(chance >> 24);
-	}
-	return certificates_make();
+	return big_make() == 0 && sem_init(&gate, 0, 0) == 0 ? certificates_make() : -1;
 }
 
 static int teardown(void **state)
@@ -656,11 +406,8 @@ static int teardown(void **state)
 	return certificates_remove();
 }
 
-int main(int argc, char **argv)
+int main(void)
 {
-	if (argc == 4 && strcmp(argv[1], "--relay") == 0) {
-		return relay(argv[2], argv[3]);
-	}
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_plain),
 		cmocka_unit_test(test_names_of_states),
@@ -675,12 +422,6 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_closing_has_a_deadline),
 		cmocka_unit_test(test_big_transfers),
 		cmocka_unit_test(test_unread_octets_cost_nothing),
-		cmocka_unit_test(test_proxy_command),
-		cmocka_unit_test(test_proxy_command_tells_its_end),
-		cmocka_unit_test(test_proxy_command_environment),
-		cmocka_unit_test(test_proxy_command_is_killed_as_a_group),
-		cmocka_unit_test(test_proxy_command_and_hosts),
-		cmocka_unit_test(test_tls_through_proxy_command),
 		cmocka_unit_test(test_nothing_leaks),
 	};
 	return cmocka_run_group_tests(tests, setup, teardown);

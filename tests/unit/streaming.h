@@ -3,6 +3,7 @@
 #pragma once
 
 #include <ftw.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 
@@ -10,8 +11,13 @@
 #include "peer.h"
 #include "turning.h"
 
+#define BIG_SIZE (10 * 1024 * 1024)
+
 static char certificates_folder[256];
 static char ca_file[512];
+
+/* What is transferred. */
+static uint8_t *big;
 
 struct streaming {
 	struct turning turning;
@@ -32,7 +38,18 @@ static inline void streaming_init(struct streaming *streaming)
 			.deadline_usec = 20 * USEC_PER_SEC,
 			.trust = {.ca_file = ca_file}},
 	};
+	/* As the daemon does. */
+	signal(SIGPIPE, SIG_IGN);
 	turning_init(&streaming->turning);
+}
+
+static inline void init_plain(struct streaming *streaming)
+{
+	streaming_init(streaming);
+	streaming->server.tls_at_once = false;
+	streaming->server.chain = NULL;
+	streaming->target.tls = false;
+	streaming->target.host = "127.0.0.1";
 }
 
 static inline void dial(struct streaming *streaming)
@@ -47,6 +64,13 @@ static inline void await_settled(struct streaming *streaming)
 {
 	while (stream_state(streaming->stream) == STREAM_CONNECTING ||
 		stream_state(streaming->stream) == STREAM_HANDSHAKING) {
+		turning_await(&streaming->turning);
+	}
+}
+
+static inline void await_closed(struct streaming *streaming)
+{
+	while (stream_state(streaming->stream) != STREAM_CLOSED) {
 		turning_await(&streaming->turning);
 	}
 }
@@ -84,6 +108,13 @@ static inline bool read_exactly(struct streaming *streaming, char *text, size_t 
 	return true;
 }
 
+static inline void assert_reads(struct streaming *streaming, const char *text)
+{
+	char answer[256] = "";
+	assert_true(read_exactly(streaming, answer, strlen(text), sizeof(answer)));
+	assert_string_equal(answer, text);
+}
+
 static inline void assert_echoes(struct streaming *streaming, const char *line)
 {
 	char answer[64] = "";
@@ -110,6 +141,47 @@ static inline void assert_closed(
 	}
 	assert_false(stream_is_secure(streaming->stream));
 	assert_int_equal(stream_write(streaming->stream, span_of("x")), -ENOTCONN);
+}
+
+/* As an owner does it that wants to write and to read, with reads of odd sizes. */
+static inline void swap(struct streaming *streaming)
+{
+	uint8_t *answer = malloc(BIG_SIZE);
+	size_t n_written = 0;
+	size_t n_read = 0;
+	size_t step = 1;
+	while (n_read < BIG_SIZE) {
+		streaming->turning.is_woken = false;
+		ssize_t n = stream_write(streaming->stream,
+			(struct span){.data = big + n_written, .len = BIG_SIZE - n_written});
+		assert_true(n >= 0);
+		n_written += (size_t)n;
+		do {
+			size_t room = BIG_SIZE - n_read;
+			step = step * 7 % 20011 + 1;
+			n = stream_read(
+				streaming->stream, answer + n_read, room < step ? room : step);
+			assert_true(n >= 0);
+			n_read += (size_t)n;
+		} while (n > 0 && n_read < BIG_SIZE);
+		if (n_read < BIG_SIZE) {
+			turning_await(&streaming->turning);
+		}
+	}
+	assert_int_equal(n_written, BIG_SIZE);
+	assert_memory_equal(answer, big, BIG_SIZE);
+	free(answer);
+}
+
+static inline int big_make(void)
+{
+	uint32_t chance = 1;
+	big = malloc(BIG_SIZE);
+	for (size_t i = 0; big && i < BIG_SIZE; i++) {
+		chance = chance * 1664525 + 1013904223;
+		big[i] = (uint8_t)(chance >> 24);
+	}
+	return big ? 0 : -1;
 }
 
 static inline int certificates_make(void)
