@@ -67,6 +67,9 @@ void *deflate_input(struct deflate *deflate, size_t size)
 void deflate_received(struct deflate *deflate, size_t len)
 {
 	bytes_commit(&deflate->input, len);
+	if (bytes_len(&deflate->input) == 0) {
+		bytes_trim(&deflate->input);
+	}
 }
 
 ssize_t deflate_read(struct deflate *deflate, void *buffer, size_t size)

@@ -19,8 +19,8 @@ int deflate_new(struct span first_input, struct deflate **ret_deflate);
 /* NULL is allowed. Returns NULL. */
 struct deflate *deflate_free(struct deflate *deflate);
 
-/* Where octets from the other side are put: room for size octets at once; say how many came by
- * deflate_received(). NULL when out of memory. */
+/* Where octets from the other side are put: room for size octets at once; say by deflate_received()
+ * how many came, also when none did, which gives the room back. NULL when out of memory. */
 void *deflate_input(struct deflate *deflate, size_t size);
 void deflate_received(struct deflate *deflate, size_t len);
 

@@ -29,6 +29,9 @@
 /* Octets that are deflated or inflated at a time. */
 #define DEFLATE_STEP 16384
 
+/* How many of these in one turn may inflate to nothing. */
+#define N_EMPTY_STEPS_MAX 16
+
 struct stream {
 	struct turn *turn;  /* borrowed */
 	struct task *owner; /* borrowed */
@@ -137,18 +140,25 @@ static void enter(struct stream *stream, enum stream_state state)
 	task_wake(stream->owner);
 }
 
-/* Whether something is deflated and not yet taken by what is below. */
+/* Whether something is deflated and waits for what is below, which has not failed. */
 static bool has_deflated(const struct stream *stream)
 {
-	return stream->deflate && deflate_output(stream->deflate).len > 0;
+	return stream->deflate && stream->wire.error == 0 &&
+		deflate_output(stream->deflate).len > 0;
 }
 
-/* Watches for room while something waits for it. Reading is watched until there is something, and
- * then again when stream_read() has found the end of it: what the owner leaves costs nothing. */
+bool stream_is_writing(const struct stream *stream)
+{
+	return wire_is_writing(&stream->wire) || has_deflated(stream);
+}
+
+/* Watches for room while something waits for it, be it the owner. Reading is watched until there is
+ * something, and then again when stream_read() has found the end of it: what the owner leaves costs
+ * nothing. */
 static void watch(struct stream *stream, bool wants_room)
 {
 	struct ev_loop *loop = turn_loop(stream->turn);
-	if (stream->wire.error == 0 && (wants_room || wire_is_writing(&stream->wire))) {
+	if (stream->wire.error == 0 && (wants_room || stream_is_writing(stream))) {
 		ev_io_start(loop, &stream->writable);
 	} else {
 		ev_io_stop(loop, &stream->writable);
@@ -285,34 +295,6 @@ static void connect_further(struct stream *stream)
 	use_descriptors(stream, fd, fd);
 }
 
-/* All is sent, then the peer is heard out: a socket that is closed with something unread makes the
- * kernel send a reset, which may overtake what was sent last. */
-static void close_further(struct stream *stream)
-{
-	wire_flush(&stream->wire);
-	if (wire_is_writing(&stream->wire)) {
-		watch(stream, false);
-		return;
-	}
-	if (!stream->is_shut) {
-		stream->is_shut = true;
-		watch(stream, false);
-		wire_shut(&stream->wire);
-		ev_io_start(turn_loop(stream->turn), &stream->readable);
-	}
-	for (unsigned int i = 0; i < N_DISCARDS_MAX; i++) {
-		uint8_t discarded[4096];
-		ssize_t n = wire_receive(&stream->wire, discarded, sizeof(discarded));
-		if (n == -EAGAIN) {
-			return;
-		}
-		if (n <= 0) {
-			enter(stream, STREAM_CLOSED);
-			return;
-		}
-	}
-}
-
 static ssize_t write_plain(struct stream *stream, struct span span)
 {
 	if (!stream->tls) {
@@ -335,6 +317,47 @@ static int flush_deflated(struct stream *stream)
 		output = deflate_output(stream->deflate);
 	}
 	return 1;
+}
+
+/* close_notify is the last that TLS sends. */
+static void say_bye(struct stream *stream)
+{
+	if (stream->tls && !has_deflated(stream)) {
+		tls_bye(stream->tls);
+		stream->tls = tls_free(stream->tls);
+	}
+}
+
+/* All is sent, then the peer is heard out: a socket that is closed with something unread makes the
+ * kernel send a reset, which may overtake what was sent last. */
+static void close_further(struct stream *stream)
+{
+	wire_flush(&stream->wire);
+	if (has_deflated(stream) && flush_deflated(stream) < 0) {
+		enter(stream, STREAM_CLOSED);
+		return;
+	}
+	say_bye(stream);
+	watch(stream, false);
+	if (stream_is_writing(stream)) {
+		return;
+	}
+	if (!stream->is_shut) {
+		stream->is_shut = true;
+		wire_shut(&stream->wire);
+		ev_io_start(turn_loop(stream->turn), &stream->readable);
+	}
+	for (unsigned int i = 0; i < N_DISCARDS_MAX; i++) {
+		uint8_t discarded[4096];
+		ssize_t n = wire_receive(&stream->wire, discarded, sizeof(discarded));
+		if (n == -EAGAIN) {
+			return;
+		}
+		if (n <= 0) {
+			enter(stream, STREAM_CLOSED);
+			return;
+		}
+	}
 }
 
 static void expire(struct stream *stream)
@@ -389,7 +412,7 @@ static void run(struct task *task)
 			end(stream);
 			break;
 		}
-		watch(stream, has_deflated(stream));
+		watch(stream, false);
 		if (!stream_is_writing(stream)) {
 			task_wake(stream->owner);
 		}
@@ -535,10 +558,11 @@ static ssize_t read_plain(struct stream *stream, void *buffer, size_t size)
 	return n;
 }
 
-/* The same through DEFLATE. */
+/* The same through DEFLATE. A peer whose octets go on and on without meaning anything does not keep
+ * others from their turn. */
 static ssize_t read_deflated(struct stream *stream, void *buffer, size_t size)
 {
-	for (;;) {
+	for (unsigned int i = 0; i < N_EMPTY_STEPS_MAX; i++) {
 		ssize_t n = deflate_read(stream->deflate, buffer, size);
 		if (n < 0) {
 			failure_set(&stream->failure, FAILURE_PROTOCOL_ERROR,
@@ -554,11 +578,13 @@ static ssize_t read_deflated(struct stream *stream, void *buffer, size_t size)
 			return -ENOTCONN;
 		}
 		n = read_plain(stream, room, DEFLATE_STEP);
+		deflate_received(stream->deflate, n > 0 ? (size_t)n : 0);
 		if (n <= 0) {
 			return n;
 		}
-		deflate_received(stream->deflate, (size_t)n);
 	}
+	task_wake(stream->owner);
+	return 0;
 }
 
 ssize_t stream_read(struct stream *stream, void *buffer, size_t size)
@@ -583,17 +609,19 @@ ssize_t stream_read(struct stream *stream, void *buffer, size_t size)
 
 static ssize_t write_deflated(struct stream *stream, struct span span)
 {
+	size_t n = 0;
 	int r = flush_deflated(stream);
-	if (r <= 0 || span.len == 0) {
-		return r < 0 ? r : 0;
+	while (r > 0 && n < span.len) {
+		size_t len = span.len - n < DEFLATE_STEP ? span.len - n : DEFLATE_STEP;
+		struct span step = {.data = span.data + n, .len = len};
+		if (deflate_write(stream->deflate, step) < 0) {
+			failure_set(&stream->failure, FAILURE_PROTOCOL_ERROR, "out of memory");
+			return -ENOTCONN;
+		}
+		n += len;
+		r = flush_deflated(stream);
 	}
-	span.len = span.len < DEFLATE_STEP ? span.len : DEFLATE_STEP;
-	if (deflate_write(stream->deflate, span) < 0) {
-		failure_set(&stream->failure, FAILURE_PROTOCOL_ERROR, "out of memory");
-		return -ENOTCONN;
-	}
-	r = flush_deflated(stream);
-	return r < 0 ? r : (ssize_t)span.len;
+	return r < 0 ? r : (ssize_t)n;
 }
 
 ssize_t stream_write(struct stream *stream, struct span span)
@@ -609,7 +637,7 @@ ssize_t stream_write(struct stream *stream, struct span span)
 		end(stream);
 		return stream->state == STREAM_CLOSED ? -ENOTCONN : 0;
 	}
-	watch(stream, (size_t)n < span.len || has_deflated(stream));
+	watch(stream, (size_t)n < span.len);
 	if (stream->wire.error != 0) {
 		/* By reading, the owner gets what the peer said last, and then the failure. */
 		task_wake(stream->owner);
@@ -628,11 +656,6 @@ int stream_start_deflate(struct stream *stream, struct span first_input)
 		task_wake(stream->owner);
 	}
 	return r;
-}
-
-bool stream_is_writing(const struct stream *stream)
-{
-	return wire_is_writing(&stream->wire) || has_deflated(stream);
 }
 
 int stream_start_tls(struct stream *stream)
@@ -657,9 +680,7 @@ void stream_close(struct stream *stream)
 			enter(stream, STREAM_CLOSED);
 			break;
 		}
-		if (stream->tls) {
-			tls_bye(stream->tls);
-		}
+		say_bye(stream);
 		enter(stream, STREAM_CLOSING);
 		task_wake(&stream->task);
 		break;

@@ -3,6 +3,7 @@
 #include "net/proxy.h"
 
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
@@ -171,6 +172,39 @@ static void test_proxy_command_reads_no_more(void **state)
 	proxy_done(&streaming);
 }
 
+/* The same while the owner waits for room, plain and deflated. */
+static void test_proxy_command_reads_no_more_later(void **state)
+{
+	(void)state;
+	for (int is_deflated = 0; is_deflated < 2; is_deflated++) {
+		struct streaming streaming;
+		struct span span = {.data = big, .len = BIG_SIZE};
+		char command[1024];
+		char path[512];
+		assert_int_equal(mkfifo(peer_path("gate", path), 0600), 0);
+		snprintf(command, sizeof(command), ": <'%s'; exec <&-; exec sleep 1000", path);
+		init_proxy(&streaming, command);
+		if (is_deflated) {
+			assert_int_equal(
+				stream_start_deflate(streaming.stream, (struct span){0}), 0);
+		}
+		while (stream_write(streaming.stream, span) > 0) {
+		}
+		assert_int_equal(stream_is_writing(streaming.stream), is_deflated);
+		close(open(path, O_WRONLY));
+		remove(path);
+		while (stream_read(streaming.stream, (char[1]){0}, 1) == 0) {
+			turning_await(&streaming.turning);
+			if (!stream_is_writing(streaming.stream)) {
+				stream_write(streaming.stream, span);
+			}
+		}
+		assert_closed(
+			&streaming, FAILURE_OFFLINE, "the proxy-command closed the connection");
+		proxy_done(&streaming);
+	}
+}
+
 static void test_proxy_command_is_killed_as_a_group(void **state)
 {
 	(void)state;
@@ -288,6 +322,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_big_transfers_through_proxy_command),
 		cmocka_unit_test(test_proxy_command_gets_the_rest),
 		cmocka_unit_test(test_proxy_command_reads_no_more),
+		cmocka_unit_test(test_proxy_command_reads_no_more_later),
 		cmocka_unit_test(test_proxy_command_is_killed_as_a_group),
 		cmocka_unit_test(test_proxy_command_and_hosts),
 		cmocka_unit_test(test_tls_through_proxy_command),

@@ -1,12 +1,14 @@
-/* Streams: plain ones, transfers of both kinds, and their ends.
+/* Streams: plain ones, transfers of all kinds, deflated ones too, and their ends.
  */
 #include "net/stream.h"
 
 #include <dlfcn.h>
 #include <netdb.h>
+#include <netinet/tcp.h>
 #include <sched.h>
 #include <semaphore.h>
 
+#include "net/deflate.h"
 #include "net/ticket.h"
 #include "streaming.h"
 
@@ -352,6 +354,206 @@ static void test_unread_octets_cost_nothing(void **state)
 	streaming_done(&streaming);
 }
 
+/* Deflated. */
+
+#define FIRST_WORDS "* OK deflated\r\n"
+
+/* Sends what a peer has deflated. */
+static bool send_deflated(struct peer *peer, struct deflate *deflate)
+{
+	struct span output = deflate_output(deflate);
+	bool is_sent = peer_send(peer, output.data, output.len);
+	deflate_sent(deflate, output.len);
+	return is_sent;
+}
+
+/* Repeats whatever comes, deflated both ways, until the client has gone. How much it was, or that
+ * it was not deflated, is noted. The first words follow the answer to COMPRESS closely. */
+static void echo_deflated(struct peer *peer)
+{
+	struct deflate *deflate = NULL;
+	struct bytes first;
+	uint8_t octets[4096];
+	/* Small pieces need not wait for each other. */
+	setsockopt(peer->fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
+	peer->server->n_octets = 0;
+	deflate_new((struct span){0}, &deflate);
+	deflate_write(deflate, span_of(FIRST_WORDS));
+	bytes_init(&first);
+	bytes_put_str(&first, "a OK\r\n");
+	bytes_put(&first, deflate_output(deflate).data, deflate_output(deflate).len);
+	deflate_sent(deflate, deflate_output(deflate).len);
+	bool is_on = peer_hear(peer) && peer_send(peer, bytes_span(&first).data, bytes_len(&first));
+	bytes_done(&first);
+	while (is_on) {
+		ssize_t n = deflate_read(deflate, octets, sizeof(octets));
+		if (n > 0) {
+			peer->server->n_octets += (int)n;
+			is_on = deflate_write(deflate,
+					(struct span){.data = octets, .len = (size_t)n}) == 0 &&
+				send_deflated(peer, deflate);
+		} else if (n == 0) {
+			n = peer_recv(peer, octets, sizeof(octets));
+			is_on = n > 0;
+			memcpy(deflate_input(deflate, sizeof(octets)), octets, n > 0 ? n : 0);
+			deflate_received(deflate, n > 0 ? (size_t)n : 0);
+		} else {
+			peer->server->n_octets = -1;
+			is_on = false;
+		}
+	}
+	deflate_free(deflate);
+}
+
+static void init_deflated(
+	struct streaming *streaming, bool is_tls, void (*serve)(struct peer *peer))
+{
+	if (is_tls) {
+		streaming_init(streaming);
+	} else {
+		init_plain(streaming);
+	}
+	streaming->server.serve = serve;
+	connect_and_await(streaming);
+	assert_int_equal(stream_state(streaming->stream), STREAM_OPEN);
+}
+
+/* Asks for it and begins, with some octets that were read along with the answer. */
+static void start_deflate(struct streaming *streaming, size_t n_first)
+{
+	char first[16];
+	assert_int_equal(stream_write(streaming->stream, span_of("a COMPRESS DEFLATE\r\n")), 20);
+	assert_reads(streaming, "a OK\r\n");
+	assert_true(read_exactly(streaming, first, n_first, 1));
+	struct span span = {.data = (const uint8_t *)first, .len = n_first};
+	assert_int_equal(stream_start_deflate(streaming->stream, span), 0);
+	memset(first, 0, sizeof(first));
+	assert_int_equal(stream_start_deflate(streaming->stream, span), -EBUSY);
+}
+
+static void test_deflated(void **state)
+{
+	(void)state;
+	for (int is_tls = 0; is_tls < 2; is_tls++) {
+		struct streaming streaming;
+		init_deflated(&streaming, is_tls, echo_deflated);
+		start_deflate(&streaming, is_tls ? 0 : 5);
+		assert_reads(&streaming, FIRST_WORDS);
+		assert_echoes(&streaming, "b NOOP\r\n");
+		swap(&streaming);
+		assert_false(stream_is_writing(streaming.stream));
+		assert_int_equal(stream_is_secure(streaming.stream), is_tls);
+		stream_close(streaming.stream);
+		await_closed(&streaming);
+		assert_int_equal(stream_failure(streaming.stream)->kind, FAILURE_NONE);
+		streaming_done(&streaming);
+		assert_int_equal(streaming.server.n_octets, BIG_SIZE + 8);
+	}
+}
+
+/* Much that was deflated already waits when the stream is closed. */
+static void count_deflated_later(struct peer *peer)
+{
+	struct deflate *deflate = NULL;
+	uint8_t octets[4096];
+	ssize_t n = 1;
+	peer->server->result = 1;
+	peer->server->n_octets = 0;
+	deflate_new((struct span){0}, &deflate);
+	sem_wait(&gate);
+	while (n > 0) {
+		n = deflate_read(deflate, octets, sizeof(octets));
+		if (n > 0) {
+			peer->server->result &=
+				memcmp(octets, big + peer->server->n_octets, (size_t)n) == 0;
+			peer->server->n_octets += (int)n;
+		} else if (n == 0) {
+			n = peer_recv(peer, octets, sizeof(octets));
+			memcpy(deflate_input(deflate, sizeof(octets)), octets, n > 0 ? n : 0);
+			deflate_received(deflate, n > 0 ? (size_t)n : 0);
+		}
+	}
+	/* The end of TLS is well-formed, too. */
+	peer->server->result &= n == 0;
+	deflate_free(deflate);
+}
+
+static void test_deflated_rest_is_sent(void **state)
+{
+	(void)state;
+	for (int is_tls = 0; is_tls < 2; is_tls++) {
+		struct streaming streaming;
+		init_deflated(&streaming, is_tls, count_deflated_later);
+		assert_int_equal(stream_start_deflate(streaming.stream, (struct span){0}), 0);
+		size_t n_taken = 0;
+		ssize_t n;
+		do {
+			n = stream_write(streaming.stream,
+				(struct span){.data = big + n_taken, .len = BIG_SIZE - n_taken});
+			n_taken += (size_t)n;
+		} while (n > 0);
+		assert_int_equal(n, 0);
+		assert_true(stream_is_writing(streaming.stream));
+		stream_close(streaming.stream);
+		assert_int_equal(stream_state(streaming.stream), STREAM_CLOSING);
+		sem_post(&gate);
+		await_closed(&streaming);
+		assert_int_equal(stream_failure(streaming.stream)->kind, FAILURE_NONE);
+		streaming_done(&streaming);
+		assert_int_equal(streaming.server.n_octets, n_taken);
+		assert_int_equal(streaming.server.result, 1);
+	}
+}
+
+static void say_plainly(struct peer *peer)
+{
+	peer_say(peer, "* BYE not deflated\r\n* BYE\r\n");
+	peer_linger(peer);
+}
+
+static void test_what_is_not_deflated(void **state)
+{
+	(void)state;
+	for (int is_tls = 0; is_tls < 2; is_tls++) {
+		struct streaming streaming;
+		char text[64];
+		init_deflated(&streaming, is_tls, say_plainly);
+		assert_int_equal(stream_start_deflate(streaming.stream, (struct span){0}), 0);
+		assert_false(read_exactly(&streaming, text, sizeof(text), sizeof(text)));
+		assert_closed(&streaming, FAILURE_PROTOCOL_ERROR, "what came is not deflated");
+		assert_int_equal(stream_start_deflate(streaming.stream, (struct span){0}), -EBUSY);
+		streaming_done(&streaming);
+	}
+}
+
+/* Blocks without anything in them, until the client has gone. */
+static void say_nothing_for_ever(struct peer *peer)
+{
+	static const uint8_t empty[] = {0x00, 0x00, 0x00, 0xff, 0xff};
+	uint8_t octets[sizeof(empty) * 3200];
+	for (size_t i = 0; i < sizeof(octets); i++) {
+		octets[i] = empty[i % sizeof(empty)];
+	}
+	while (peer_send(peer, octets, sizeof(octets))) {
+	}
+}
+
+/* The owner has its turn again and again. */
+static void test_deflated_nothing_for_ever(void **state)
+{
+	(void)state;
+	for (int is_tls = 0; is_tls < 2; is_tls++) {
+		struct streaming streaming;
+		init_deflated(&streaming, is_tls, say_nothing_for_ever);
+		assert_int_equal(stream_start_deflate(streaming.stream, (struct span){0}), 0);
+		for (int i = 0; i < 100; i++) {
+			turning_await(&streaming.turning);
+			assert_int_equal(stream_read(streaming.stream, (char[1]){0}, 1), 0);
+		}
+		streaming_done(&streaming);
+	}
+}
+
 /* Whatever becomes of it, and whenever it is freed. */
 static void test_nothing_leaks(void **state)
 {
@@ -422,6 +624,10 @@ int main(void)
 		cmocka_unit_test(test_closing_has_a_deadline),
 		cmocka_unit_test(test_big_transfers),
 		cmocka_unit_test(test_unread_octets_cost_nothing),
+		cmocka_unit_test(test_deflated),
+		cmocka_unit_test(test_deflated_rest_is_sent),
+		cmocka_unit_test(test_what_is_not_deflated),
+		cmocka_unit_test(test_deflated_nothing_for_ever),
 		cmocka_unit_test(test_nothing_leaks),
 	};
 	return cmocka_run_group_tests(tests, setup, teardown);
