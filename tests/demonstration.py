@@ -106,7 +106,9 @@ def show(server, user):
     if seen is None:
         say(f"No signal within {SECONDS} s.")
         return False
-    say(f"5. {(time.monotonic() - began) * 1000:.0f} ms later the subscriber has seen:")
+    # That is a constant of Dovecot's: changes that come together are told together.
+    say(f"5. {(time.monotonic() - began) * 1000:.0f} ms later the subscriber has seen")
+    say("   (500 ms of it Dovecot waits before it tells anybody in IDLE):")
     say(indented(seen))
     if "Grüße aus Köln" not in seen:
         say("The subject is missing.")

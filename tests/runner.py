@@ -100,7 +100,7 @@ def run_daemon_tests(folder, temporary_folder, selection, count):
     results = temporary_folder / "daemon.junit.xml"
     done = subprocess.run(
         [
-            *("/usr/bin/python3", "-B", "-m", "pytest", "-p", "no:cacheprovider", "-q"),
+            *("/usr/bin/python3", "-B", "-m", "pytest", "-p", "no:cacheprovider", "-q", "-rfEs"),
             *("-n", N_WORKERS, f"--junit-xml={results}", "--rootdir", TOP / "tests"),
             *selection,
         ],
@@ -110,7 +110,9 @@ def run_daemon_tests(folder, temporary_folder, selection, count):
     )
     n_failed = count["failed"]
     if results.exists():
-        (folder / results.name).write_bytes(results.read_bytes())
+        kept = folder / results.name
+        kept.write_bytes(results.read_bytes())
+        print(f"That file is kept as {kept.relative_to(TOP)}.")
         for case in xml.etree.ElementTree.parse(results).iter("testcase"):
             kinds = {child.tag for child in case}
             if kinds & {"failure", "error"}:
