@@ -1,6 +1,7 @@
 """What a subscriber sees of a mailbox, against each of the three real servers, over TLS and STARTTLS."""
 
 import base64
+import os
 import quopri
 
 import pytest
@@ -404,3 +405,30 @@ def test_a_restart_announces_what_came_in_between_and_nothing_else(watch, bus, s
     assert [u for s in bus.matching("Expunged", since=mark) for u in s.arguments[2]] == [3]
     box = bus.mailbox("work", "INBOX")
     assert (box["Messages"], box["Unread"]) == (5, 4)
+
+
+def test_a_thousand_messages_that_came_while_nobody_looked(watch, bus, dovecot):
+    user = dovecot.user()
+    dovecot.append(user, message("old"))
+    running = watch(dovecot, user)
+    running.stop()
+    box = dovecot.folder / "mail" / user.name / "Maildir"
+    owner = box.stat()
+    for i in range(1000):
+        path = box / "new" / f"{1000000 + i}.M{i}.example"
+        path.write_bytes(message(f"number {i}"))
+        os.chown(path, owner.st_uid, owner.st_gid)
+    mark = bus.mark()
+    running.start()
+    bus.wait(lambda: len(bus.new_mail(since=mark)) >= 1000, 60, "all of them announced")
+    bus.wait_for_state("work", "INBOX")
+    assert max(len(s.arguments[2]) for s in bus.matching("NewMail", since=mark)) <= 100
+    uids = [m["Uid"] for m in bus.new_mail(since=mark)]
+    assert len(uids) == 1000 and uids == sorted(set(uids))
+    # What was announced was stored before the daemon was killed, and is not announced again.
+    running.kill()
+    running.start()
+    bus.wait_for_state("work", "INBOX")
+    bus.call("Refresh", "ss", "work", "INBOX")
+    assert len(bus.new_mail(since=mark)) == 1000
+    assert bus.matching("FlagsChanged", since=mark) == []
