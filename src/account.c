@@ -165,10 +165,30 @@ void account_shut_down(struct account *account)
 	account_wake(account);
 }
 
+void account_hand_over(struct account *account, struct account *successor)
+{
+	LIST_FOR_EACH_SAFE (node, &account->wishes) {
+		struct wish *wish = list_entry(node, struct wish, node);
+		struct mailbox *mailbox = NULL;
+		if (wish->mailbox) {
+			mailbox = account_find_mailbox(successor, mailbox_name(wish->mailbox));
+		}
+		if (!wish->call) {
+			continue;
+		}
+		if ((wish->connection && !wish_can_move_on(wish)) || (wish->mailbox && !mailbox)) {
+			wish_end_for(wish, FAILURE_CANCELLED,
+				"the configuration of the account has changed meanwhile");
+			continue;
+		}
+		wish_hand_over(wish, &successor->wishes, mailbox, &successor->task);
+	}
+}
+
 void account_remove(struct account *account)
 {
 	struct failure failure;
-	failure_set(&failure, FAILURE_CANCELLED, "the account is no longer configured");
+	failure_set(&failure, FAILURE_NO_SUCH_ACCOUNT, "the account is no longer configured");
 	account_end_wishes(account, NULL, WISH_VISIT, &failure);
 	account->is_removed = true;
 	for (size_t i = account->n_mailboxes; i > 0; i--) {

@@ -118,6 +118,10 @@ int account_begin(struct account *account);
 /* The same account as read again: at most its mailboxes differ. 0 or -ENOMEM. */
 int account_reconfigure(struct account *account, const struct config_account *config);
 
+/* What callers want of it they want of the account that takes its place and its name, as far as it
+ * is not on its way to the server already. */
+void account_hand_over(struct account *account, struct account *successor);
+
 /* Tells the bus that it is gone, ends its wishes, logs out; accounts_bury() follows. */
 void account_remove(struct account *account);
 

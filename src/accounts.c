@@ -79,11 +79,11 @@ struct accounts *accounts_free(struct accounts *accounts)
 
 /* -- configuration -- */
 
-static struct account *find(const struct accounts *accounts, const char *name)
+static struct account *find(struct account *const *list, size_t n, const char *name)
 {
-	for (size_t i = 0; i < accounts->n; i++) {
-		if (strcmp(account_name(accounts->list[i]), name) == 0) {
-			return accounts->list[i];
+	for (size_t i = 0; i < n; i++) {
+		if (strcmp(account_name(list[i]), name) == 0) {
+			return list[i];
 		}
 	}
 	return NULL;
@@ -117,7 +117,7 @@ static struct account **new_list(struct accounts *accounts, const struct config 
 	}
 	for (size_t i = 0; i < config->n_accounts; i++) {
 		const struct config_account *wanted = config->accounts[i];
-		struct account *old = find(accounts, wanted->name);
+		struct account *old = find(accounts->list, accounts->n, wanted->name);
 		list[i] = old && is_similar(old->config, wanted) ? old
 								 : account_new(accounts, wanted);
 		if (list[i]) {
@@ -153,10 +153,16 @@ static int keep_past(struct accounts *accounts)
 static void remove_others(struct accounts *accounts, struct account **list, size_t n)
 {
 	for (size_t i = 0; i < accounts->n; i++) {
-		if (!has(list, n, accounts->list[i])) {
-			list_append(&accounts->dying, &accounts->list[i]->node);
-			account_remove(accounts->list[i]);
+		struct account *account = accounts->list[i];
+		if (has(list, n, account)) {
+			continue;
 		}
+		struct account *successor = find(list, n, account_name(account));
+		if (successor) {
+			account_hand_over(account, successor);
+		}
+		list_append(&accounts->dying, &account->node);
+		account_remove(account);
 	}
 }
 

@@ -51,6 +51,9 @@ static bool begin(struct asking *asking, struct accounts *accounts, const char *
 	if (n >= WISH_N_OF_CALLER) {
 		refuse(asking, FAILURE_LIMIT_EXCEEDED, "you have 8 requests waiting already");
 	}
+	if (accounts->is_shutting_down) {
+		refuse(asking, FAILURE_CANCELLED, "mailidle stops");
+	}
 	return asking->call != NULL;
 }
 

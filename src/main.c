@@ -271,8 +271,9 @@ static void on_task(struct task *task)
 		}
 		stop(daemon, EX_UNAVAILABLE);
 	}
-	if (!daemon->is_stopping &&
-		(daemon->wants_reload || service_wants_reload(daemon->service))) {
+	if (daemon->is_stopping) {
+		service_reloaded(daemon->service, FAILURE_CANCELLED, "mailidle stops");
+	} else if (daemon->wants_reload || service_wants_reload(daemon->service)) {
 		reload(daemon);
 	}
 	supervisor_changed(&daemon->supervisor);

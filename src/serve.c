@@ -7,6 +7,9 @@
 /* Pieces of work of one connection in a row; then the others have their turn. */
 #define N_STEPS 16
 
+/* A wish that so many connections broke over is what breaks them. */
+#define N_BROKEN_HIGHEST 3
+
 static struct wish *find_wish(
 	const struct account *account, const struct connection *connection, uint64_t id)
 {
@@ -177,6 +180,19 @@ static void on_ready(struct account *account, struct connection *connection)
 	wake_all(account);
 }
 
+/* Both those that its engine had and those that waited for it. */
+static void count_broken(struct account *account, const struct connection *connection)
+{
+	LIST_FOR_EACH (node, &account->wishes) {
+		struct wish *wish = list_entry(node, struct wish, node);
+		const struct connection *server = wish->connection;
+		if (!server && wish->mailbox) {
+			server = wish->mailbox->connection;
+		}
+		wish->n_broken += server == connection;
+	}
+}
+
 /* Wishes that this connection's engine had. */
 static void take_back_wishes(
 	struct account *account, struct connection *connection, const struct failure *failure)
@@ -203,6 +219,18 @@ static void take_back_wishes(
 	failure_set(&lost, FAILURE_OFFLINE, "the connection was closed meanwhile");
 	for (; n_listings > 0; n_listings--) {
 		listing_end(account, &lost);
+	}
+}
+
+/* The next connection would break over them, too. */
+static void end_breaking_wishes(struct account *account, const struct failure *failure)
+{
+	LIST_FOR_EACH_SAFE (node, &account->wishes) {
+		struct wish *wish = list_entry(node, struct wish, node);
+		if (wish->call && wish->kind != WISH_STOP && !wish->connection &&
+			wish->n_broken >= N_BROKEN_HIGHEST) {
+			wish_end(wish, failure);
+		}
 	}
 }
 
@@ -266,6 +294,9 @@ static void on_closed(
 	if (event->end == IMAP_END_LIMIT && !connection_is_stopping(connection)) {
 		lower_budget(account, connection);
 	}
+	if (connection_was_logged_in(connection)) {
+		count_broken(account, connection);
+	}
 	take_back_wishes(account, connection, &failure);
 	wake_all(account);
 	/* What is shown comes before replies. */
@@ -280,6 +311,7 @@ static void on_closed(
 		return;
 	}
 	/* It broke while it served: those who wait are given to the next one at once. */
+	end_breaking_wishes(account, &failure);
 	if (!list_is_empty(&account->wishes)) {
 		connection_hurry(connection);
 	}

@@ -117,8 +117,12 @@ static struct sight look_at_mailbox(const struct account *account, const struct 
 	return sight;
 }
 
+/* Where nothing arrives at the moment, what is known from before stays. */
 static void show_mode(const struct account *account, struct mailbox *mailbox)
 {
+	if (mailbox->is_stopped || mailbox_is_resting(mailbox, turn_now(account->set->turn))) {
+		return;
+	}
 	if (!mailbox_is_watched(mailbox)) {
 		if (account_is_open(account)) {
 			mailbox_set_mode(mailbox, "poll");

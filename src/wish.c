@@ -137,13 +137,18 @@ static void forget_gathered(struct wish *wish)
 	wish->n_list = 0;
 }
 
-static void wish_free(struct wish *wish)
+static void leave_engine(struct wish *wish)
 {
 	if (wish->connection && connection_client(wish->connection)) {
 		imap_client_cancel(
 			connection_client(wish->connection), wish->id, turn_now(wish->task.turn));
 		connection_wake(wish->connection);
 	}
+}
+
+static void wish_free(struct wish *wish)
+{
+	leave_engine(wish);
 	if (wish->kind == WISH_VISIT) {
 		wish->mailbox->is_visited = false;
 	}
@@ -296,6 +301,19 @@ void wish_requeue(struct wish *wish)
 {
 	forget_gathered(wish);
 	wish->connection = NULL;
+}
+
+void wish_hand_over(
+	struct wish *wish, struct list *wishes, struct mailbox *mailbox, struct task *owner)
+{
+	leave_engine(wish);
+	wish_requeue(wish);
+	list_remove(&wish->node);
+	list_append(wishes, &wish->node);
+	wish->mailbox = mailbox;
+	wish->owner = owner;
+	wish->n_broken = 0;
+	task_wake(owner);
 }
 
 /* -- to the engine -- */

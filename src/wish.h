@@ -56,6 +56,7 @@ struct wish {
 	struct mailbox *mailbox;       /* borrowed; NULL for lists */
 	struct connection *connection; /* borrowed: whose engine has it; NULL: it waits */
 	uint64_t id;                   /* with the engine */
+	unsigned int n_broken;         /* connections that broke while it was wanted of them */
 	bool is_counted; /* against the limit of the account; others may join one that is */
 
 	struct runs uids;
@@ -111,6 +112,10 @@ bool wish_can_move_on(const struct wish *wish);
 
 /* What it has gathered is forgotten, and it waits again. */
 void wish_requeue(struct wish *wish);
+
+/* It waits again, at the end of another account's list, for its mailbox of the same name. */
+void wish_hand_over(
+	struct wish *wish, struct list *wishes, struct mailbox *mailbox, struct task *owner);
 
 /* Gives it to the connection's engine. 1: it was; 0: there is nothing to ask the server, it is over
  * with ret_failure (kind NONE: an empty answer); -ENOMEM. */

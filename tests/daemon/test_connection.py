@@ -1,6 +1,7 @@
 """Staying connected: cuts, restarts, servers without IDLE, patterns, the budget, reload."""
 
 import os
+import socket
 import time
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from busclient import BusError
 from mail import message
 from mailidled import Account
+from relay import Relay
 from servers import Dovecot
 
 WITHOUT_IDLE = "IMAP4rev1 LITERAL+ SASL-IR UIDPLUS ESEARCH MOVE SPECIAL-USE"
@@ -139,6 +141,16 @@ def test_a_mailbox_that_is_not_there(daemon, bus, dovecot):
     bus.wait_for_state("work", "Nowhere")
 
 
+def test_the_mode_of_a_stopped_mailbox(watch, bus, dovecot):
+    user = dovecot.user()
+    dovecot.append(user, message("there"), "Lists/dev")
+    watch(dovecot, user, ("INBOX", "Lists/dev"))
+    bus.call("Stop", "ss", "work", "Lists/dev")
+    bus.call("Refresh", "ss", "work", "INBOX")
+    box = bus.mailbox("work", "Lists/dev")
+    assert (box["State"], box["Mode"]) == ("stopped", "idle")
+
+
 def test_reload_leaves_untouched_mailboxes_alone(daemon, bus, relay):
     user, other = relay.user(), relay.user()
     running = daemon(Account("work", relay, user), Account("home", relay, other))
@@ -167,6 +179,65 @@ def test_reload_leaves_untouched_mailboxes_alone(daemon, bus, relay):
         bus.call("Reload")
     assert refused.value.name == "ConfigInvalid" and ":2:" in refused.value.text
     assert bus.mailbox("work", "INBOX")["State"] == "idle"
+
+
+def test_reload_keeps_what_waits(watch, bus, relay):
+    user = relay.user()
+    relay.append(user, message("one"))
+    relay.append(user, message("two"))
+    running = watch(relay, user)
+    relay.freeze()
+    refresh = bus.send("Refresh", "ss", "work", "INBOX")
+    fetch = bus.send("Fetch", "ssauas", "work", "INBOX", [1], [])
+    raw = bus.send("FetchRaw", "ssu", "work", "INBOX", 2)
+    bus.wait_for_state("work", "INBOX", "interrupting")
+    running.configure(Account("work", relay, user, options={"preview": True}))
+    bus.call("Reload")
+    relay.thaw()
+    assert refresh.result(20).error_name is None
+    [[one]] = fetch.result(20).body
+    assert one["Subject"].value == "one"
+    assert raw.result(20).error_name is None
+    os.close(raw.result().unix_fds[0])
+    # What is wanted of an account that is no longer there is wanted in vain.
+    bus.wait_for_state("work", "INBOX")
+    relay.freeze()
+    refresh = bus.send("Refresh", "ss", "work", "INBOX")
+    bus.wait_for_state("work", "INBOX", "interrupting")
+    running.configure()
+    bus.call("Reload")
+    assert refresh.result(5).error_name == "org.example.MailIdle.Error.NoSuchAccount"
+    relay.thaw()
+
+
+class Crashing(Relay):
+    """The server breaks over its first message."""
+
+    def _pass_on(self, thing):
+        try:
+            octets = thing.recv(65536, socket.MSG_PEEK)
+        except OSError:
+            octets = b""
+        if b"UID FETCH 1 (" in octets:
+            self._end(thing, by_reset=True)
+        else:
+            super()._pass_on(thing)
+
+
+def test_a_request_that_breaks_connections(watch, bus, dovecot):
+    """It is given up, instead of logging in for it again and again."""
+    user = dovecot.user()
+    relay = Crashing(dovecot)
+    try:
+        running = watch(relay, user, security="plain")
+        with pytest.raises(BusError) as refused:
+            bus.call("Fetch", "ssauas", "work", "INBOX", [1], [], timeout=10)
+        assert refused.value.name == "Offline"
+        bus.wait_for_state("work", "INBOX")
+        assert relay.n_connections <= 4
+        running.stop()
+    finally:
+        relay.close()
 
 
 def test_compression(watch, bus, dovecot):

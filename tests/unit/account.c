@@ -63,14 +63,20 @@ static struct config *read_config(const char *sections)
 	return config;
 }
 
-static void configure(const char *mailboxes)
+static void configure_with(const char *mailboxes, const char *option)
 {
 	char section[2048];
 	snprintf(section, sizeof(section),
 		"account work {\n\thost = \"127.0.0.1\"\n\tport = %u\n\tsecurity = \"plain\"\n"
-		"\tuser = \"jo\"\n\tpassword-command = 'echo secret'\n\tmailboxes = { %s }\n}\n",
-		port, mailboxes);
+		"\tuser = \"jo\"\n\tpassword-command = 'echo secret'\n\tmailboxes = { %s }\n"
+		"\t%s\n}\n",
+		port, mailboxes, option);
 	assert_int_equal(accounts_configure(accounts, read_config(section)), 0);
+}
+
+static void configure(const char *mailboxes)
+{
+	configure_with(mailboxes, "");
 }
 
 static int set_up(void **fixture)
@@ -378,6 +384,30 @@ static void test_an_attempt_that_fails_answers(void **fixture)
 	assert_false(accounts_is_online(accounts));
 }
 
+/* An account with other options is another one, of which the same is wanted. */
+static void test_a_new_configuration_keeps_what_waits(void **fixture)
+{
+	(void)fixture;
+	configure("\"INBOX\", \"Sent\"");
+	uint64_t waiting = fetch(":1", 1);
+	uint64_t lost = accounts_refresh(accounts, ":1", "work", "Sent");
+	uint64_t listing = accounts_list_mailboxes(accounts, ":1", "work");
+	configure_with("\"INBOX\"", "preview = true");
+	assert_int_equal(reply_to(lost), FAILURE_CANCELLED);
+	for (int i = 0; i < 20; i++) {
+		ev_run(turning.loop, EVRUN_NOWAIT);
+		assert_false(has_reply());
+	}
+	close(silent);
+	silent = -1;
+	assert_int_equal(reply_to(waiting), FAILURE_OFFLINE);
+	assert_int_equal(reply_to(listing), FAILURE_OFFLINE);
+
+	waiting = fetch(":1", 1);
+	assert_int_equal(accounts_configure(accounts, read_config("")), 0);
+	assert_int_equal(reply_to(waiting), FAILURE_NO_SUCH_ACCOUNT);
+}
+
 static void test_the_end(void **fixture)
 {
 	(void)fixture;
@@ -388,6 +418,12 @@ static void test_the_end(void **fixture)
 	}
 	accounts_shutdown(accounts);
 	assert_int_equal(reply_to(waiting), FAILURE_CANCELLED);
+	/* Nobody will be there to serve it. */
+	assert_int_equal(reply_to(fetch(":1", 1)), FAILURE_CANCELLED);
+	assert_int_equal(
+		reply_to(accounts_stop(accounts, ":1", "work", "INBOX")), FAILURE_CANCELLED);
+	assert_int_equal(
+		reply_to(accounts_list_mailboxes(accounts, ":1", "work")), FAILURE_CANCELLED);
 	uint64_t began = clock_now_usec();
 	while (!accounts_is_quiet(accounts)) {
 		ev_run(turning.loop, EVRUN_ONCE);
@@ -407,6 +443,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_stop_and_start, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(
 			test_an_attempt_that_fails_answers, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(
+			test_a_new_configuration_keeps_what_waits, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_the_end, set_up, tear_down),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
