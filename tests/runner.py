@@ -100,7 +100,7 @@ def run_daemon_tests(folder, temporary_folder, selection, count):
     results = temporary_folder / "daemon.junit.xml"
     done = subprocess.run(
         [
-            *("/usr/bin/python3", "-B", "-m", "pytest", "-p", "no:cacheprovider", "-q", "-rfEs"),
+            *("/usr/bin/python3", "-B", "-m", "pytest", "-p", "no:cacheprovider", "-q"),
             *("-n", N_WORKERS, f"--junit-xml={results}", "--rootdir", TOP / "tests"),
             *selection,
         ],
@@ -113,14 +113,18 @@ def run_daemon_tests(folder, temporary_folder, selection, count):
         kept = folder / results.name
         kept.write_bytes(results.read_bytes())
         print(f"That file is kept as {kept.relative_to(TOP)}.")
+        reasons = collections.Counter()
         for case in xml.etree.ElementTree.parse(results).iter("testcase"):
             kinds = {child.tag for child in case}
             if kinds & {"failure", "error"}:
                 count["failed"] += 1
             elif "skipped" in kinds:
                 count["skipped"] += 1
+                reasons[case.find("skipped").get("message")] += 1
             else:
                 count["passed"] += 1
+        for reason, n_cases in reasons.items():
+            print(f"{n_cases} skipped: {reason}")
     # 5: nothing was selected, which is no failure when unit tests were.
     if done.returncode not in (0, 5) and count["failed"] == n_failed:
         count["failed"] += 1
