@@ -14,6 +14,36 @@
 
 /* -- what is wanted -- */
 
+static bool has_common(const struct runs *a, const struct runs *b)
+{
+	struct run one;
+	struct run two;
+	uint64_t n = 1;
+	while (n <= UINT32_MAX && runs_next(a, (uint32_t)n, &one)) {
+		if (runs_next(b, one.first > n ? one.first : (uint32_t)n, &two) &&
+			two.first <= one.last) {
+			return true;
+		}
+		n = (uint64_t)one.last + 1;
+	}
+	return false;
+}
+
+/* Answers name a message and not the command: of two that ask for the same one, whose is it? Some
+ * servers say OK to the first only after they have answered the second. */
+static bool is_asked_for(const struct imap_client *client, const struct request *request)
+{
+	LIST_FOR_EACH (node, &client->requests) {
+		const struct request *other = list_entry(node, struct request, link);
+		if (other->n_pending > 0 &&
+			(other->kind == REQUEST_FETCH || other->kind == REQUEST_FETCH_RAW) &&
+			has_common(&other->uids, &request->uids)) {
+			return true;
+		}
+	}
+	return false;
+}
+
 static bool is_startable(const struct imap_client *client, const struct request *request)
 {
 	if (request->stage != REQUEST_QUEUED) {
@@ -24,6 +54,10 @@ static bool is_startable(const struct imap_client *client, const struct request 
 	}
 	if (request->kind == REQUEST_FETCH_RAW && commands_have(client, COMMAND_FETCH_RAW)) {
 		return false; /* chunks name no message: one after the other */
+	}
+	if ((request->kind == REQUEST_FETCH || request->kind == REQUEST_FETCH_RAW) &&
+		is_asked_for(client, request)) {
+		return false;
 	}
 	return request->mailbox == client->open.mailbox &&
 		(!request_is_write(request) || client->open.is_writable);

@@ -212,6 +212,7 @@ void request_take_message(
 	/* Flags that are pushed meanwhile come the same way; they are no answer by themselves. */
 	if (request->kind != REQUEST_FETCH ||
 		(!(request->items & IMAP_ITEM_FLAGS) &&
+			(response->message->items & (IMAP_ITEM_FLAGS | IMAP_ITEM_MODSEQ)) &&
 			!(response->message->items &
 				~(IMAP_ITEM_UID | IMAP_ITEM_FLAGS | IMAP_ITEM_MODSEQ)) &&
 			!response->message->sections && request->items != 0)) {

@@ -1,5 +1,6 @@
 """Leaving IDLE: at once, from anywhere, and never as an error."""
 
+import os
 import time
 
 import pytest
@@ -175,3 +176,25 @@ def test_requests_keep_idle_away_until_all_are_served(watch, bus, dovecot):
         assert one["Subject"].value == f"number {i}"
     assert n_done(running) - before <= 5
     bus.wait_for_state("work", "INBOX")
+
+
+def test_requests_for_the_same_message_are_each_answered(watch, bus, server):
+    user = server.user()
+    server.append(user, message("wanted by many"))
+    watch(server, user)
+    for _ in range(5):
+        fetches = [bus.send("Fetch", "ssauas", "work", "INBOX", [1], []) for _ in range(5)]
+        raw = bus.send("FetchRaw", "ssu", "work", "INBOX", 1)
+        for fetch in fetches:
+            [[one]] = fetch.result(20).body
+            assert one["Subject"].value == "wanted by many"
+        assert raw.result(20).message_type.name == "METHOD_RETURN"
+        os.close(raw.result().unix_fds[0])
+
+
+def test_nothing_but_the_identity(watch, bus, server):
+    user = server.user()
+    server.append(user, message("one"))
+    watch(server, user)
+    [one] = bus.call("Fetch", "ssauas", "work", "INBOX", [1], ["identity"])
+    assert one["Uid"] == 1 and ("EmailId" in one) == (server.software == "cyrus")
