@@ -1,9 +1,8 @@
-#include "dbus/body.h"
-
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "dbus/body.h"
 #include "util/text.h"
 
 void body_init(struct body *body, sd_bus_message *message, size_t size_highest)

@@ -1,5 +1,3 @@
-#include "dbus/bus.h"
-
 #include <errno.h>
 #include <ev.h>
 #include <poll.h>
@@ -7,6 +5,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "dbus/bus.h"
 #include "util/clock.h"
 #include "util/log.h"
 

@@ -1,9 +1,8 @@
-#include "dbus/error.h"
-
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "dbus/error.h"
 #include "util/text.h"
 
 #define PREFIX     "org.example.MailIdle.Error."

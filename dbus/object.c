@@ -1,10 +1,9 @@
-#include "dbus/object.h"
-
 #include <errno.h>
 #include <search.h>
 #include <stdint.h>
 #include <stdlib.h>
 
+#include "dbus/object.h"
 #include "dbus/property.h"
 
 struct object {

@@ -1,10 +1,9 @@
-#include "dbus/property.h"
-
 #include <stdint.h>
 
 #include "account.h"
 #include "dbus/body.h"
 #include "dbus/error.h"
+#include "dbus/property.h"
 
 static const struct {
 	unsigned int property; /* one of enum account_property */

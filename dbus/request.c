@@ -1,5 +1,3 @@
-#include "dbus/request.h"
-
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,6 +6,7 @@
 #include "dbus/body.h"
 #include "dbus/dictionary.h"
 #include "dbus/error.h"
+#include "dbus/request.h"
 #include "util/log.h"
 
 /* Above what the accounts let in (64 for each), so that it is their limits that are met in

@@ -1,5 +1,3 @@
-#include "dbus/root.h"
-
 #include <errno.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -7,6 +5,7 @@
 #include "dbus/body.h"
 #include "dbus/error.h"
 #include "dbus/property.h"
+#include "dbus/root.h"
 
 /* The contract's limit for UIDs, and plenty for items and flags. */
 #define N_STRINGS_HIGHEST 1000

@@ -1,5 +1,3 @@
-#include "dbus/service.h"
-
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +8,7 @@
 #include "dbus/property.h"
 #include "dbus/request.h"
 #include "dbus/root.h"
+#include "dbus/service.h"
 #include "util/log.h"
 
 /* A signal is ended when it is longer than this, and the rest goes into the next one: envelopes can

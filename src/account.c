@@ -1,9 +1,8 @@
-#include "account.h"
-
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "account.h"
 #include "account_private.h"
 #include "util/clock.h"
 #include "util/log.h"

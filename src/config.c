@@ -1,9 +1,8 @@
-#include "config.h"
-
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "config.h"
 #include "config_options.h"
 #include "config_problems.h"
 #include "config_source.h"

@@ -66,8 +66,8 @@ const struct config_account *config_account(const struct config *config, const c
  * a reload. */
 bool config_account_equal(const struct config_account *a, const struct config_account *b);
 
-/* Whether it cannot do without a password or a token: not so where its client certificate (EXTERNAL)
- * or its proxy (PREAUTH, only with plain security) can say who it is. */
+/* Whether it cannot do without a password or a token: not so where its client certificate
+ * (EXTERNAL) or its proxy (PREAUTH, only with plain security) can say who it is. */
 bool config_account_needs_secret(const struct config_account *account);
 
 /* $CREDENTIALS_DIRECTORY/mailidle.NAME, owned by the caller; NULL: there is no such file for us. */

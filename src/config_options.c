@@ -1,11 +1,10 @@
-#include "config_options.h"
-
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <unistd.h>
 
+#include "config_options.h"
 #include "imap/sasl.h"
 #include "util/clock.h"
 #include "util/text.h"

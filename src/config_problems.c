@@ -1,5 +1,3 @@
-#include "config_problems.h"
-
 #include <errno.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -7,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "config_problems.h"
 #include "util/text.h"
 
 #define MAX_CHARS 1000

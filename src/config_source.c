@@ -1,5 +1,3 @@
-#include "config_source.h"
-
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
@@ -7,6 +5,8 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include "config_source.h"
 
 #define MAX_SIZE (1024 * 1024)
 

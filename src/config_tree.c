@@ -1,11 +1,10 @@
-#include "config_tree.h"
-
 #include <confuse.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "config_tree.h"
 #include "util/bytes.h"
 
 /* Of a grammar. */
@@ -229,8 +228,8 @@ tell_syntax(const cfg_t *cfg, const char *format, va_list arguments)
 
 /* libconfuse tells kinds of errors apart by nothing but their text. One that is not recognised here
  * is an error like all others: the first is told. */
-static void __attribute__((format(printf, 2, 0))) on_error(cfg_t *cfg, const char *format,
-	va_list arguments)
+static void __attribute__((format(printf, 2, 0)))
+on_error(cfg_t *cfg, const char *format, va_list arguments)
 {
 	static const char unknown[] = "no such option '%s'";
 	static const char *const unfit[] = {

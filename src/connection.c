@@ -1,9 +1,8 @@
-#include "connection.h"
-
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "connection.h"
 #include "net/stream.h"
 #include "retry.h"
 #include "terms.h"

@@ -1,8 +1,8 @@
-#include "delta.h"
-
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "delta.h"
 
 struct delta *delta_new(enum delta_kind kind, const struct state_key *key)
 {

@@ -1,10 +1,10 @@
-#include "folder.h"
-
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+
+#include "folder.h"
 
 /* Relative paths in the environment are to be ignored, says the specification. */
 static const char *absolute(const char *variable)

@@ -1,9 +1,8 @@
-#include "key.h"
-
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "key.h"
 #include "secret.h"
 #include "util/clock.h"
 #include "util/log.h"

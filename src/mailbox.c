@@ -1,9 +1,8 @@
-#include "mailbox.h"
-
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "mailbox.h"
 #include "util/clock.h"
 #include "util/log.h"
 

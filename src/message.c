@@ -1,5 +1,3 @@
-#include "message.h"
-
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -8,6 +6,7 @@
 
 #include "imap/client.h"
 #include "imap/utf7.h"
+#include "message.h"
 #include "mime/header.h"
 #include "mime/text.h"
 #include "util/text.h"

@@ -1,8 +1,8 @@
-#include "notice.h"
-
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#include "notice.h"
 
 #define N_HIGHEST    1000
 #define SIZE_HIGHEST ((size_t)16 * 1024 * 1024)

@@ -1,10 +1,10 @@
-#include "options.h"
-
 #include <getopt.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "options.h"
 
 #define EXIT_USAGE 2
 

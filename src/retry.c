@@ -1,5 +1,4 @@
 #include "retry.h"
-
 #include "util/clock.h"
 
 #define LONG_USEC (60 * USEC_PER_SEC)

@@ -1,5 +1,3 @@
-#include "secret.h"
-
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -8,6 +6,7 @@
 #include <unistd.h>
 
 #include "imap/sasl.h"
+#include "secret.h"
 #include "secret_command.h"
 #include "secret_memory.h"
 #include "util/clock.h"

@@ -1,5 +1,3 @@
-#include "secret_command.h"
-
 #include <errno.h>
 #include <ev.h>
 #include <fcntl.h>
@@ -8,6 +6,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "secret_command.h"
 #include "util/clock.h"
 #include "util/shell.h"
 

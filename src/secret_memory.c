@@ -1,10 +1,10 @@
-#include "secret_memory.h"
-
 #include <errno.h>
 #include <stdbool.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
+
+#include "secret_memory.h"
 
 /* One octet more than is allowed, by which too much is noticed; after that it holds the NUL. */
 #define MAPPED (SECRET_MEMORY_SIZE + 1)

@@ -1,11 +1,10 @@
-#include "state.h"
-
 #include <errno.h>
 #include <sqlite3.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "state.h"
 #include "state_file.h"
 #include "util/log.h"
 

@@ -1,5 +1,3 @@
-#include "state_file.h"
-
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -12,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "state_file.h"
 #include "util/clock.h"
 #include "util/log.h"
 

@@ -1,10 +1,9 @@
-#include "supervisor.h"
-
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <systemd/sd-daemon.h>
 
+#include "supervisor.h"
 #include "util/clock.h"
 #include "util/list.h"
 

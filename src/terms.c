@@ -1,5 +1,4 @@
 #include "terms.h"
-
 #include "util/clock.h"
 
 #define CONNECT_USEC (30 * USEC_PER_SEC)

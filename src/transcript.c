@@ -1,8 +1,8 @@
-#include "transcript.h"
-
 #include <errno.h>
 #include <string.h>
 #include <unistd.h>
+
+#include "transcript.h"
 
 static void write_all(int fd, struct span span)
 {

@@ -1,10 +1,10 @@
-#include "watch.h"
-
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/inotify.h>
 #include <unistd.h>
+
+#include "watch.h"
 
 #define EVENTS_OF_INTEREST (IN_CLOSE_WRITE | IN_MOVED_TO | IN_ATTRIB)
 

@@ -1,5 +1,3 @@
-#include "wish.h"
-
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -8,6 +6,7 @@
 #include <unistd.h>
 
 #include "util/clock.h"
+#include "wish.h"
 
 /* The contract's 20 s, less what the way to the caller may take. */
 #define WISH_USEC          (19 * USEC_PER_SEC + 500 * USEC_PER_MSEC)

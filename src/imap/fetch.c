@@ -1,7 +1,6 @@
-#include "imap/fetch.h"
-
 #include <string.h>
 
+#include "imap/fetch.h"
 #include "imap/structure.h"
 
 struct fetch {

@@ -1,9 +1,9 @@
-#include "imap/framer.h"
-
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/param.h>
+
+#include "imap/framer.h"
 
 /* An endless line is handed on whenever so much of it is there. */
 #define PIECE_SIZE ((size_t)16384)

@@ -1,8 +1,8 @@
-#include "imap/lexer.h"
-
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "imap/lexer.h"
 
 /* What ends an atom. "{" is not among them: where literals are is known from the framing. */
 static const bool ends_word[256] = {

@@ -1,9 +1,9 @@
-#include "imap/mailbox.h"
-
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+
+#include "imap/mailbox.h"
 
 /* The distinct sets of flags: a set's place never changes, and an open-addressing index by hash
  * finds it again, so that a million FETCH responses cost no comparison with all sets. */

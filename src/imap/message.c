@@ -1,7 +1,7 @@
-#include "imap/message.h"
-
 #include <stdlib.h>
 #include <string.h>
+
+#include "imap/message.h"
 
 #define COMPACT_AT_LEAST 65536
 

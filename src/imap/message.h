@@ -1,6 +1,6 @@
 /* What a server said of one message in FETCH responses, undecoded: octets as they came. RFC 9051
- * section 7.5.2, RFC 3501 section 7.4.2, RFC 8970 (PREVIEW), RFC 8474 (OBJECTID), RFC 7162 (MODSEQ),
- * and Gmail's X-GM-* items. Decoding is mime/'s task.
+ * section 7.5.2, RFC 3501 section 7.4.2, RFC 8970 (PREVIEW), RFC 8474 (OBJECTID), RFC 7162
+ * (MODSEQ), and Gmail's X-GM-* items. Decoding is mime/'s task.
  */
 #pragma once
 
@@ -61,10 +61,11 @@ struct imap_part {
 	struct span section; /* "1", "2.1": what stands in BODY[...] */
 	struct span type;    /* "TEXT" in whatever case the server wrote */
 	struct span subtype;
-	struct imap_parameter *parameters; /* of Content-Type; RFC 2231 forms are left as they are */
-	struct span encoding;              /* Content-Transfer-Encoding */
-	uint32_t size;                     /* octets as they travel */
-	struct span disposition;           /* "attachment"; data NULL: none */
+	struct imap_parameter
+		*parameters;     /* of Content-Type; RFC 2231 forms are left as they are */
+	struct span encoding;    /* Content-Transfer-Encoding */
+	uint32_t size;           /* octets as they travel */
+	struct span disposition; /* "attachment"; data NULL: none */
 	struct imap_parameter *disposition_parameters;
 	bool in_alternative; /* some multipart/alternative is above it */
 	struct imap_part *next;
@@ -112,7 +113,8 @@ struct imap_message *imap_message_new(void);
 struct imap_message *imap_message_free(struct imap_message *message);
 
 /* Adds what `from` has and `message` lacks (a server may answer in several responses for one
- * message); flags, modseq and sections of `from` win. Takes the memory of `from`, which is freed. */
+ * message); flags, modseq and sections of `from` win. Takes the memory of `from`, which is freed.
+ */
 void imap_message_merge(struct imap_message *message, struct imap_message *from);
 
 /* Whether the flag is set; flags compare without regard to ASCII case. */
@@ -123,7 +125,7 @@ bool imap_message_has_flag(const struct imap_message *message, const char *flag)
 const struct imap_section *imap_message_section(
 	const struct imap_message *message, const char *section);
 
-/* The part that a person reads: the first text/plain that is no attachment, else the first text/html
- * that is none; NULL when there is neither. Whoever fetches a text and whoever decodes it choose by
- * this. */
+/* The part that a person reads: the first text/plain that is no attachment, else the first
+ * text/html that is none; NULL when there is neither. Whoever fetches a text and whoever decodes it
+ * choose by this. */
 const struct imap_part *imap_message_text_part(const struct imap_message *message);

@@ -1,9 +1,8 @@
-#include "imap/oauth.h"
-
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "imap/oauth.h"
 #include "util/text.h"
 
 #define PROBLEM_CHARS 64

@@ -1,5 +1,3 @@
-#include "imap/response.h"
-
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,6 +6,7 @@
 #include "imap/fetch.h"
 #include "imap/framer.h"
 #include "imap/lexer.h"
+#include "imap/response.h"
 #include "imap/search.h"
 #include "imap/status.h"
 

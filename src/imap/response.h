@@ -3,9 +3,9 @@
  * (CONDSTORE, QRESYNC), 5465 (NOTIFY), 2971 (ID), 2342 (NAMESPACE), 6154, 5258 (LIST).
  *
  * It never trusts a length and never knows a command: it says what was written. Responses, codes
- * and fetch items that it does not know are skipped without harm; a response that breaks the grammar
- * comes as IMAP_RESPONSE_INVALID and costs only itself; what breaks framing (a line or literal
- * beyond the limits, a NUL in a line) is an error of the connection.
+ * and fetch items that it does not know are skipped without harm; a response that breaks the
+ * grammar comes as IMAP_RESPONSE_INVALID and costs only itself; what breaks framing (a line or
+ * literal beyond the limits, a NUL in a line) is an error of the connection.
  *
  * Sets of numbers (SEARCH, ESEARCH's ALL, VANISHED) of any length are handed on in pieces, so that
  * the line limit does not hold for them. The literal of a BODY[] item is handed on in chunks where
@@ -23,18 +23,18 @@
 #include "util/runs.h"
 
 struct imap_limits {
-	size_t line;         /* octets of a line, literals not counted: 65536; those of a FETCH may be
-	                      * as many as the response may have, since senders write them */
-	size_t literal;      /* octets of a literal that is kept; a longer one is skipped and reads as
-	                      * NIL: 262144 */
-	uint64_t skipped;    /* octets of a literal that is skipped or streamed; more is an error of the
-	                      * connection: 2^31 */
-	size_t response;     /* octets of a response with its kept literals, a literal for which the
-	                      * line leaves no room is skipped: 1 MiB */
-	unsigned int depth;  /* of parentheses in a body structure, what is deeper is left out: 32 */
-	size_t list;         /* items in one list: 65536 */
-	size_t flags;        /* of one message, the rest is left out: 128 */
-	size_t flag_len;     /* octets of one flag, a longer one is left out: 128 */
+	size_t line;      /* octets of a line, literals not counted: 65536; those of a FETCH may be
+			   * as many as the response may have, since senders write them */
+	size_t literal;   /* octets of a literal that is kept; a longer one is skipped and reads as
+			   * NIL: 262144 */
+	uint64_t skipped; /* octets of a literal that is skipped or streamed; more is an error of
+			   * the connection: 2^31 */
+	size_t response;  /* octets of a response with its kept literals, a literal for which the
+			   * line leaves no room is skipped: 1 MiB */
+	unsigned int depth; /* of parentheses in a body structure, what is deeper is left out: 32 */
+	size_t list;        /* items in one list: 65536 */
+	size_t flags;       /* of one message, the rest is left out: 128 */
+	size_t flag_len;    /* octets of one flag, a longer one is left out: 128 */
 };
 
 extern const struct imap_limits imap_limits_default;
@@ -53,14 +53,15 @@ enum imap_response_kind {
 	IMAP_RESPONSE_NAMESPACE,    /* namespace_prefix, namespace_delimiter: first personal one */
 	IMAP_RESPONSE_ID,           /* words: name, value, name, value */
 	IMAP_RESPONSE_SEARCH,       /* set, partial; modseq */
-	IMAP_RESPONSE_ESEARCH,      /* search: correlator, is_uid, min, max, count, modseq; set, partial */
-	IMAP_RESPONSE_EXISTS,       /* number, may be 0 */
-	IMAP_RESPONSE_RECENT,       /* number */
-	IMAP_RESPONSE_EXPUNGE,      /* number, not 0 */
-	IMAP_RESPONSE_VANISHED,     /* set, partial, earlier */
-	IMAP_RESPONSE_FETCH,        /* message (number not 0); also UIDFETCH of RFC 9586 */
-	IMAP_RESPONSE_CHUNK,        /* chunk: octets of a streamed BODY[] literal, chunk_total: its size;
-	                             * the FETCH that it belongs to follows, or an INVALID instead */
+	IMAP_RESPONSE_ESEARCH,  /* search: correlator, is_uid, min, max, count, modseq; set, partial
+				 */
+	IMAP_RESPONSE_EXISTS,   /* number, may be 0 */
+	IMAP_RESPONSE_RECENT,   /* number */
+	IMAP_RESPONSE_EXPUNGE,  /* number, not 0 */
+	IMAP_RESPONSE_VANISHED, /* set, partial, earlier */
+	IMAP_RESPONSE_FETCH,    /* message (number not 0); also UIDFETCH of RFC 9586 */
+	IMAP_RESPONSE_CHUNK, /* chunk: octets of a streamed BODY[] literal, chunk_total: its size;
+			      * the FETCH that it belongs to follows, or an INVALID instead */
 };
 
 enum imap_status {
@@ -102,9 +103,9 @@ enum imap_code {
 	IMAP_CODE_REFERRAL,
 	IMAP_CODE_SERVERBUG,
 	IMAP_CODE_TRYCREATE,
-	IMAP_CODE_UIDNEXT,      /* number; 0 when it is out of range */
+	IMAP_CODE_UIDNEXT, /* number; 0 when it is out of range */
 	IMAP_CODE_UIDNOTSTICKY,
-	IMAP_CODE_UIDVALIDITY,  /* number; 0 when it is out of range */
+	IMAP_CODE_UIDVALIDITY, /* number; 0 when it is out of range */
 	IMAP_CODE_UNAVAILABLE,
 	IMAP_CODE_UNSEEN,
 };
@@ -114,10 +115,10 @@ enum imap_mailbox_attribute {
 };
 
 struct imap_list_entry {
-	struct span name;      /* as it stands on the wire: modified UTF-7 or UTF-8 */
-	char delimiter;        /* 0: none */
+	struct span name; /* as it stands on the wire: modified UTF-7 or UTF-8 */
+	char delimiter;   /* 0: none */
 	unsigned int attributes;
-	struct span *words;    /* every attribute as spelled: \HasNoChildren, \Sent */
+	struct span *words; /* every attribute as spelled: \HasNoChildren, \Sent */
 	size_t n_words;
 };
 
@@ -150,12 +151,12 @@ struct imap_response {
 	struct span namespace_prefix;
 	char namespace_delimiter;
 	struct imap_search_result search;
-	struct runs set;    /* SEARCH, ESEARCH, VANISHED; ranges stay ranges, "*" is skipped */
-	bool partial;       /* more pieces of the same response follow, or an INVALID that ends them */
+	struct runs set; /* SEARCH, ESEARCH, VANISHED; ranges stay ranges, "*" is skipped */
+	bool partial;    /* more pieces of the same response follow, or an INVALID that ends them */
 	bool earlier;
-	uint64_t modseq;    /* SEARCH, ESEARCH; 0: not said */
+	uint64_t modseq;                      /* SEARCH, ESEARCH; 0: not said */
 	struct runs code_source, code_target; /* COPYUID (order is lost, as nobody needs it) */
-	struct imap_message *message; /* FETCH; may be taken (set to NULL) by the reader */
+	struct imap_message *message;         /* FETCH; may be taken (set to NULL) by the reader */
 	struct span chunk;
 	uint64_t chunk_total;
 };

@@ -1,11 +1,10 @@
-#include "imap/sasl.h"
-
 #include <errno.h>
 #include <gsasl.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "imap/oauth.h"
+#include "imap/sasl.h"
 #include "util/text.h"
 
 /* RFC 4954 section 4 gives this size to a line of an exchange; IMAP has no number of its own. */
@@ -218,8 +217,9 @@ static int give_property(Gsasl *library, Gsasl_session *session, Gsasl_property 
 		value = sasl->secret;
 		break;
 	case GSASL_CB_TLS_EXPORTER:
-		/* libgsasl would take the exporter where there are both; but until TLS 1.3, which has no
-		 * tls-unique, that one is the default (RFC 5802 section 6.1, RFC 9266 section 3). */
+		/* libgsasl would take the exporter where there are both; but until TLS 1.3, which
+		 * has no tls-unique, that one is the default (RFC 5802 section 6.1, RFC 9266
+		 * section 3). */
 		value = sasl->mechanism->is_plus && !sasl->tls_unique ? sasl->tls_exporter : NULL;
 		break;
 	case GSASL_CB_TLS_UNIQUE:

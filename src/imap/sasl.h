@@ -1,7 +1,7 @@
 /* SASL mechanisms: what the server offers and we have, and the exchange itself. PLAIN, LOGIN,
- * CRAM-MD5, SCRAM-SHA-1, SCRAM-SHA-256 and their PLUS forms and EXTERNAL by libgsasl (the only place
- * that knows it); XOAUTH2 and OAUTHBEARER (RFC 7628) by a line each. Base64 is done here: what goes
- * in and out is what stands on the IMAP wire, without CRLF.
+ * CRAM-MD5, SCRAM-SHA-1, SCRAM-SHA-256 and their PLUS forms and EXTERNAL by libgsasl (the only
+ * place that knows it); XOAUTH2 and OAUTHBEARER (RFC 7628) by a line each. Base64 is done here:
+ * what goes in and out is what stands on the IMAP wire, without CRLF.
  */
 #pragma once
 
@@ -21,10 +21,10 @@ enum imap_secret_kind {
 struct imap_credentials {
 	const char *user; /* borrowed for the call; also authorisation with EXTERNAL */
 	enum imap_secret_kind kind;
-	const char *secret;      /* NULL with IMAP_SECRET_NONE */
-	const char *host;        /* for OAUTHBEARER */
+	const char *secret; /* NULL with IMAP_SECRET_NONE */
+	const char *host;   /* for OAUTHBEARER */
 	uint16_t port;
-	struct span tls_unique;   /* channel bindings, RFC 5929 and 9266; empty where TLS has none */
+	struct span tls_unique; /* channel bindings, RFC 5929 and 9266; empty where TLS has none */
 	struct span tls_exporter;
 };
 
@@ -37,7 +37,8 @@ struct imap_credentials {
 const char *imap_sasl_choose(const struct imap_credentials *credentials,
 	const struct span *capabilities, size_t n_capabilities, bool without_plus);
 
-/* The canonical static name of a mechanism that we have, compared without regard to case, or NULL. */
+/* The canonical static name of a mechanism that we have, compared without regard to case, or NULL.
+ */
 const char *imap_sasl_canonical(const char *mechanism);
 
 /* Whether a mechanism works with what the person has. */

@@ -1,6 +1,6 @@
-#include "imap/search.h"
-
 #include <errno.h>
+
+#include "imap/search.h"
 
 /* What is read now. A number that touches the end of a piece may be cut off, so it is added to the
  * set only when more than itself is there. */

@@ -1,6 +1,6 @@
-#include "imap/status.h"
-
 #include <string.h>
+
+#include "imap/status.h"
 
 static const char *const status_names[] = {
 	[IMAP_STATUS_OK] = "OK",

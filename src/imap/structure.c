@@ -1,7 +1,7 @@
-#include "imap/structure.h"
-
 #include <stdio.h>
 #include <sys/param.h>
+
+#include "imap/structure.h"
 
 /* The decimal digits of a part's number and the dot before it. */
 #define PATH_STEP 11

@@ -1,6 +1,6 @@
-#include "imap/trace.h"
-
 #include <string.h>
+
+#include "imap/trace.h"
 
 enum {
 	TRACE_LINE_MAX = 2000, /* octets of a line that are shown */

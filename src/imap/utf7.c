@@ -1,10 +1,10 @@
-#include "imap/utf7.h"
-
 #include <errno.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "imap/utf7.h"
 
 /* RFC 3501 section 5.1.3: "," instead of "/", and no padding. */
 static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+,";

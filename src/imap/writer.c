@@ -1,7 +1,7 @@
-#include "imap/writer.h"
-
 #include <errno.h>
 #include <string.h>
+
+#include "imap/writer.h"
 
 /* What is sent quoted; longer strings would need a literal, which needs a server's consent. */
 #define QUOTED_LEN_MAX 1000

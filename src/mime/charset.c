@@ -1,11 +1,10 @@
-#include "mime/charset.h"
-
 #include <errno.h>
 #include <iconv.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "mime/charset.h"
 #include "util/text.h"
 
 #define NAME_MAX_LEN 32

@@ -1,8 +1,7 @@
-#include "mime/entity.h"
-
 #include <stdlib.h>
 #include <string.h>
 
+#include "mime/entity.h"
 #include "util/text.h"
 
 #define NAME_MAX_LEN 24

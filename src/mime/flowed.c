@@ -1,6 +1,6 @@
-#include "mime/flowed.h"
-
 #include <string.h>
+
+#include "mime/flowed.h"
 
 /* A deeper quotation than anybody reads: what is written for it must not outgrow what was sent. */
 #define DEPTH_MAX 32

@@ -1,11 +1,10 @@
-#include "mime/header.h"
-
 #include <errno.h>
 #include <gmime/gmime.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "mime/charset.h"
+#include "mime/header.h"
 #include "util/text.h"
 
 #define CHARSET_NAME_MAX 64

@@ -1,8 +1,8 @@
 /* Header texts as people read them: RFC 2047 encoded words, RFC 2231 parameters, raw UTF-8, raw
- * legacy charsets; always clean, valid UTF-8 of one line (util/text.h). GMime, which only this folder
- * knows, undoes transfer encodings and reads odd dates. Words are put together here: GMime loses
- * characters that are divided between two of them. Input is what a server said, of any length and
- * content.
+ * legacy charsets; always clean, valid UTF-8 of one line (util/text.h). GMime, which only this
+ * folder knows, undoes transfer encodings and reads odd dates. Words are put together here: GMime
+ * loses characters that are divided between two of them. Input is what a server said, of any length
+ * and content.
  */
 #pragma once
 

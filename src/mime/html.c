@@ -1,10 +1,9 @@
-#include "mime/html.h"
-
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "mime/entity.h"
+#include "mime/html.h"
 #include "util/text.h"
 
 #define TAG_NAME_MAX   15

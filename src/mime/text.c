@@ -1,5 +1,3 @@
-#include "mime/text.h"
-
 #include <gmime/gmime.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,6 +5,7 @@
 #include "mime/charset.h"
 #include "mime/flowed.h"
 #include "mime/html.h"
+#include "mime/text.h"
 #include "util/text.h"
 
 /* A word at the end of a preview is dropped whole if that costs no more than a part of it. */

@@ -1,5 +1,6 @@
-/* Bodies as people read them: a text part's octets as they travel (still in their transfer encoding,
- * perhaps cut off in the middle) to clean UTF-8, HTML to text, and the short form of both.
+/* Bodies as people read them: a text part's octets as they travel (still in their transfer
+ * encoding, perhaps cut off in the middle) to clean UTF-8, HTML to text, and the short form of
+ * both.
  */
 #pragma once
 
@@ -16,9 +17,9 @@ struct mime_parameter {
 
 /* What a part says of itself; spans may be empty. */
 struct mime_part {
-	struct span type;     /* "text" */
-	struct span subtype;  /* "html" */
-	struct span encoding; /* "quoted-printable" */
+	struct span type;                        /* "text" */
+	struct span subtype;                     /* "html" */
+	struct span encoding;                    /* "quoted-printable" */
 	const struct mime_parameter *parameters; /* of Content-Type: charset, name, format, delsp */
 	size_t n_parameters;
 };
@@ -30,9 +31,10 @@ struct mime_part {
  * of memory. */
 char *mime_part_text(const struct mime_part *part, struct span octets, size_t max_len);
 
-/* The first max_chars characters of a text fit for a line: white space folded to blanks, quoted lines
- * ("> ") and a signature ("-- ") left out where something else is there, cut at a word where that is
- * near. Also used to clean a server's PREVIEW. */
+/* The first max_chars characters of a text fit for a line: white space folded to blanks, quoted
+ * lines
+ * ("> ") and a signature ("-- ") left out where something else is there, cut at a word where that
+ * is near. Also used to clean a server's PREVIEW. */
 char *mime_preview(const char *text, size_t max_chars);
 
 /* The file name of a part: filename of Content-Disposition, else name of Content-Type, RFC 2231 and

@@ -1,9 +1,9 @@
-#include "net/address.h"
-
 #include <arpa/inet.h>
 #include <net/if.h>
 #include <stdio.h>
 #include <string.h>
+
+#include "net/address.h"
 
 bool address_set(union address *address, const struct sockaddr *source, socklen_t len)
 {

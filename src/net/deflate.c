@@ -1,8 +1,8 @@
-#include "net/deflate.h"
-
 #include <errno.h>
 #include <stdlib.h>
 #include <zlib.h>
+
+#include "net/deflate.h"
 
 /* Windows as powers of two, negative for raw deflate. Sending costs (1 << 12) + (1 << 12) octets
  * and what zlib needs beside, receiving 32 KiB and that. */

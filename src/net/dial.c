@@ -1,11 +1,10 @@
-#include "net/dial.h"
-
 #include <errno.h>
 #include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "net/dial.h"
 #include "util/clock.h"
 
 /* RFC 8305 section 5: the Connection Attempt Delay. */

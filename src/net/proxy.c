@@ -1,5 +1,3 @@
-#include "net/proxy.h"
-
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -7,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "net/proxy.h"
 #include "util/bytes.h"
 #include "util/shell.h"
 

@@ -1,5 +1,3 @@
-#include "net/resolve.h"
-
 #include <errno.h>
 #include <netdb.h>
 #include <pthread.h>
@@ -10,6 +8,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "net/resolve.h"
 #include "util/list.h"
 
 #define N_THREADS_MAX 8

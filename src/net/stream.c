@@ -1,5 +1,3 @@
-#include "net/stream.h"
-
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +7,7 @@
 #include "net/dial.h"
 #include "net/proxy.h"
 #include "net/resolve.h"
+#include "net/stream.h"
 #include "net/tls.h"
 #include "net/wire.h"
 #include "util/clock.h"

@@ -1,8 +1,7 @@
-#include "net/ticket.h"
-
 #include <stdlib.h>
 #include <string.h>
 
+#include "net/ticket.h"
 #include "util/list.h"
 
 struct ticket {

@@ -1,5 +1,3 @@
-#include "net/tls.h"
-
 #include <errno.h>
 #include <fcntl.h>
 #include <gnutls/gnutls.h>
@@ -12,6 +10,7 @@
 
 #include "net/address.h"
 #include "net/ticket.h"
+#include "net/tls.h"
 #include "net/tls_certificate.h"
 #include "util/list.h"
 

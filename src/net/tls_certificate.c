@@ -1,5 +1,3 @@
-#include "net/tls_certificate.h"
-
 #include <errno.h>
 #include <gnutls/x509-ext.h>
 #include <gnutls/x509.h>
@@ -10,6 +8,7 @@
 #include <time.h>
 
 #include "net/address.h"
+#include "net/tls_certificate.h"
 #include "util/bytes.h"
 
 #define DIGEST_SIZE 32

@@ -1,9 +1,9 @@
-#include "net/wire.h"
-
 #include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+#include "net/wire.h"
 
 /* More than one record of TLS and what answers to a peer that makes us talk; nothing honest comes
  * near it, since stream_write() takes nothing while octets wait. */

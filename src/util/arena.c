@@ -1,8 +1,8 @@
-#include "util/arena.h"
-
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "util/arena.h"
 
 #define CHUNK_SIZE_AT_FIRST 1024
 #define CHUNK_SIZE_HIGHEST  65536

@@ -1,7 +1,6 @@
-#include "util/backoff.h"
-
 #include <limits.h>
 
+#include "util/backoff.h"
 #include "util/clock.h"
 
 #define BOUND_AT_FIRST_USEC USEC_PER_SEC

@@ -1,10 +1,10 @@
-#include "util/bytes.h"
-
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "util/bytes.h"
 
 #define SIZE_AT_FIRST 64
 

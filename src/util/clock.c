@@ -1,9 +1,9 @@
-#include "util/clock.h"
-
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/random.h>
 #include <time.h>
+
+#include "util/clock.h"
 
 static uint64_t read_usec(clockid_t clock)
 {

@@ -1,9 +1,8 @@
-#include "util/failure.h"
-
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "util/failure.h"
 #include "util/text.h"
 
 const char *failure_name(enum failure_kind kind)

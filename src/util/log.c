@@ -1,7 +1,5 @@
 #define SD_JOURNAL_SUPPRESS_LOCATION
 
-#include "util/log.h"
-
 #include <errno.h>
 #include <limits.h>
 #include <stdarg.h>
@@ -14,6 +12,7 @@
 #include <systemd/sd-journal.h>
 #include <unistd.h>
 
+#include "util/log.h"
 #include "util/text.h"
 
 /* A line on the stack, so that running out of memory can be logged; of a length that write(2) to a

@@ -1,8 +1,8 @@
-#include "util/runs.h"
-
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "util/runs.h"
 
 /* Few enough to be moved cheaply, many enough that counting over blocks is short work. */
 #define BLOCK_RUNS 256

@@ -1,5 +1,3 @@
-#include "util/shell.h"
-
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -10,6 +8,8 @@
 #include <sys/pidfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include "util/shell.h"
 
 /* What is meant for the daemon alone. */
 static bool is_hidden(const char *variable)

@@ -1,6 +1,6 @@
-#include "util/text.h"
-
 #include <stdint.h>
+
+#include "util/text.h"
 
 #define REPLACEMENT 0xfffd
 

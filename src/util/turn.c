@@ -1,5 +1,3 @@
-#include "util/turn.h"
-
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/timerfd.h>
@@ -7,6 +5,7 @@
 #include <unistd.h>
 
 #include "util/clock.h"
+#include "util/turn.h"
 
 /* How often tasks may wake each other before the watchers get their share. */
 #define N_ROUNDS_HIGHEST   16

@@ -4,14 +4,13 @@
  * files and folders given; without, LLVMFuzzerTestOneInput() is for libFuzzer (clang
  * -fsanitize=fuzzer).
  */
-#include "imap/response.h"
-
 #include <dirent.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "imap/response.h"
 #include "tests/unit/canonical.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);

@@ -1,6 +1,4 @@
 /* The accounts without any server: what callers may ask, how much of it, and what they are told. */
-#include "account.h"
-
 #include <errno.h>
 #include <limits.h>
 #include <netinet/in.h>
@@ -14,6 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "account.h"
 #include "tests/unit/turning.h"
 #include "util/log.h"
 

@@ -1,11 +1,10 @@
-#include "util/backoff.h"
-
 #include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 
+#include "util/backoff.h"
 #include "util/clock.h"
 
 /* cmocka needs the headers above. */

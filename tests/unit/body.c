@@ -1,7 +1,5 @@
 /* What is put on the bus: strings that the bus would refuse, sizes as they are marshalled, limits;
  * and a message as its dictionary, read back. */
-#include "dbus/body.h"
-
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -11,6 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "dbus/body.h"
 #include "dbus/dictionary.h"
 #include "dbus/error.h"
 

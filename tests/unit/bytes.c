@@ -1,5 +1,3 @@
-#include "util/bytes.h"
-
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -7,6 +5,7 @@
 #include <string.h>
 
 #include "util/arena.h"
+#include "util/bytes.h"
 
 /* cmocka needs the headers above. */
 #include <cmocka.h>

@@ -1,6 +1,4 @@
 /* The configuration file: what is taken, and every mistake with its line. */
-#include "config.h"
-
 #include <errno.h>
 #include <limits.h>
 #include <setjmp.h>
@@ -11,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "config.h"
 #include "util/clock.h"
 
 /* cmocka needs the headers above. */

@@ -1040,7 +1040,8 @@ static bool report(bool is_ok, const char *path, const char *what)
 	return is_ok;
 }
 
-/* With --sparse so many cuts are left out for each that is made: for slow tools such as valgrind. */
+/* With --sparse so many cuts are left out for each that is made: for slow tools such as valgrind.
+ */
 static size_t sparseness = 1;
 
 static bool test_script(const char *path)

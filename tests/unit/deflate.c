@@ -1,7 +1,5 @@
 /* DEFLATE against zlib itself, which plays the other side with a full window.
  */
-#include "net/deflate.h"
-
 #include <errno.h>
 #include <malloc.h>
 #include <setjmp.h>
@@ -10,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <zlib.h>
+
+#include "net/deflate.h"
 
 /* cmocka needs the headers above. */
 #include <cmocka.h>

@@ -1,7 +1,5 @@
 /* Happy Eyeballs with addresses of the loopback interface: some refuse, and some are black holes.
  */
-#include "net/dial.h"
-
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -10,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "net/dial.h"
 #include "peer.h"
 #include "turning.h"
 

@@ -1,9 +1,8 @@
-#include "util/failure.h"
-
 #include <setjmp.h>
 #include <stdarg.h>
 #include <string.h>
 
+#include "util/failure.h"
 #include "util/text.h"
 
 /* cmocka needs the headers above. */

@@ -1,5 +1,3 @@
-#include "mime/header.h"
-
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -7,6 +5,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "mime/header.h"
 #include "mime/text.h"
 #include "util/text.h"
 

@@ -1,5 +1,3 @@
-#include "util/log.h"
-
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -13,6 +11,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "util/log.h"
 #include "util/text.h"
 
 /* cmocka needs the headers above. */

@@ -1,7 +1,5 @@
 /* What is told becomes durable when it has been told, and never before; and what decides when
  * connections try: the gate and the waits. */
-#include "notice.h"
-
 #include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -12,6 +10,7 @@
 #include <unistd.h>
 
 #include "gate.h"
+#include "notice.h"
 #include "retry.h"
 #include "tests/unit/turning.h"
 #include "util/log.h"

@@ -1,7 +1,5 @@
 /* Streams through a command.
  */
-#include "net/proxy.h"
-
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <sched.h>
@@ -9,6 +7,7 @@
 #include <sys/prctl.h>
 #include <sys/wait.h>
 
+#include "net/proxy.h"
 #include "net/ticket.h"
 #include "streaming.h"
 

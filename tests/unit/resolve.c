@@ -1,8 +1,6 @@
 /* Names, with a resolver of ours in place of the C library's: it knows what it is asked here, and
  * hangs when it is told to.
  */
-#include "net/resolve.h"
-
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netdb.h>
@@ -12,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "net/resolve.h"
 #include "turning.h"
 
 /* As many as the resolver has. */

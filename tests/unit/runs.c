@@ -1,5 +1,3 @@
-#include "util/runs.h"
-
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -7,6 +5,8 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "util/runs.h"
 
 /* cmocka needs the headers above. */
 #include <cmocka.h>

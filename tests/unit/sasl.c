@@ -1,5 +1,3 @@
-#include "imap/sasl.h"
-
 #include <errno.h>
 #include <gsasl.h>
 #include <setjmp.h>
@@ -10,6 +8,7 @@
 #include <time.h>
 
 #include "imap/oauth.h"
+#include "imap/sasl.h"
 
 /* Wants the C library's headers before it. */
 #include <cmocka.h>
@@ -747,7 +746,8 @@ static void test_scram_wrong_server_signature(void **state)
 	}
 }
 
-/* tls-unique where there is one (until TLS 1.2), else tls-exporter; somebody in between has another. */
+/* tls-unique where there is one (until TLS 1.2), else tls-exporter; somebody in between has
+ * another. */
 static void test_scram_bindings(void **state)
 {
 	static const struct span other = {(const uint8_t *)"another!", 8};

@@ -1,6 +1,4 @@
 /* Secrets from commands, files and credentials; and that nothing is left of what was started. */
-#include "secret.h"
-
 #include <dirent.h>
 #include <errno.h>
 #include <ev.h>
@@ -17,6 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "secret.h"
 #include "secret_command.h"
 #include "util/clock.h"
 

@@ -1,6 +1,4 @@
 /* The durable cursor: what is stored against a model, and a file system that does its worst. */
-#include "state.h"
-
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -19,6 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "state.h"
 #include "util/log.h"
 
 /* cmocka needs the headers above. */

@@ -1,7 +1,5 @@
 /* Streams: plain ones, transfers of all kinds, deflated ones too, and their ends.
  */
-#include "net/stream.h"
-
 #include <dlfcn.h>
 #include <netdb.h>
 #include <netinet/tcp.h>
@@ -9,6 +7,7 @@
 #include <semaphore.h>
 
 #include "net/deflate.h"
+#include "net/stream.h"
 #include "net/ticket.h"
 #include "streaming.h"
 

@@ -1,9 +1,9 @@
-#include "util/text.h"
-
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "util/text.h"
 
 /* cmocka needs the headers above. */
 #include <cmocka.h>

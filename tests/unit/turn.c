@@ -1,5 +1,3 @@
-#include "util/turn.h"
-
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -7,6 +5,7 @@
 #include <unistd.h>
 
 #include "util/clock.h"
+#include "util/turn.h"
 
 /* cmocka needs the headers above. */
 #include <cmocka.h>
