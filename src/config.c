@@ -1,6 +1,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "config.h"
 #include "config_options.h"
@@ -62,6 +63,41 @@ static struct config_account *account_new(const char *name)
 	return account->name && account->auth ? account : account_free(account);
 }
 
+/* A name that both watch, or NULL. Patterns count where they are spelled alike. */
+static const char *common_mailbox(const struct config_account *a, const struct config_account *b)
+{
+	for (size_t i = 0; i < a->n_mailboxes; i++) {
+		for (size_t k = 0; k < b->n_mailboxes; k++) {
+			if (strcmp(a->mailboxes[i], b->mailboxes[k]) == 0) {
+				return a->mailboxes[i];
+			}
+		}
+	}
+	return NULL;
+}
+
+/* What was announced is remembered for host, user and mailbox, so two accounts with all three in
+ * common would each keep news from the other. */
+static void check_shared(const struct config *config, const struct config_draft *draft)
+{
+	const struct config_account *account = draft->account;
+	for (size_t i = 0; i + 1 < config->n_accounts; i++) {
+		const struct config_account *other = config->accounts[i];
+		if (!account->host || !other->host || strcasecmp(account->host, other->host) != 0 ||
+			!account->user || !other->user || strcmp(account->user, other->user) != 0) {
+			continue;
+		}
+		const char *mailbox = common_mailbox(account, other);
+		if (mailbox) {
+			config_problems_add(draft->problems, draft->section->line,
+				"account \"%s\": found the host, the user and the mailbox "
+				"\"%.80s\" of "
+				"account \"%s\", expected each mailbox in one account",
+				account->name, mailbox, other->name);
+		}
+	}
+}
+
 /* Takes the account's options, and complains about what is wrong with them. 0 or -ENOMEM. */
 static int add_account(struct config *config, struct config_draft *draft)
 {
@@ -84,6 +120,7 @@ static int add_account(struct config *config, struct config_draft *draft)
 		draft->account->port = draft->account->security == CONFIG_SECURITY_TLS ? 993 : 143;
 	}
 	config_options_check(draft);
+	check_shared(config, draft);
 	return 0;
 }
 

@@ -341,6 +341,20 @@ static void test_bad_values(void **state)
 	}
 }
 
+/* State belongs to host, user and mailbox: two accounts cannot have all three in common. */
+static void test_shared_mailbox(void **state)
+{
+	(void)state;
+	expect_bad("account a { host = \"h\" user = \"u\" password-command = \"p\" }\n"
+		   "account b { host = \"H\" user = \"u\" password-command = \"p\"\n"
+		   "mailboxes = { \"x\", \"inbox\" } }\n"
+		   "account c { host = \"h\" user = \"other\" password-command = \"p\" }\n"
+		   "account d { host = \"h\" user = \"u\" password-command = \"p\"\n"
+		   "mailboxes = { \"y\" } }\n",
+		"F:2: account \"b\": found the host, the user and the mailbox \"INBOX\" of account "
+		"\"a\", expected each mailbox in one account\n");
+}
+
 static void test_names(void **state)
 {
 	(void)state;
@@ -555,7 +569,7 @@ static void test_all_at_once(void **state)
 			 "other { }\n"
 			 "colour += { blue }\n"
 			 "account last {\n"
-			 "	host = h user = u password-file = '/p' hots = y }\n");
+			 "	host = h user = v password-file = '/p' hots = y }\n");
 	static const char *const expected[] = {
 		"F:4: unknown section \"acount\"; expected \"account NAME\" or \"notifications\"\n",
 		"F:8: unknown option \"colour\"; expected one of: mailnag-compatibility\n",
@@ -854,6 +868,7 @@ int main(void)
 		cmocka_unit_test(test_ports),
 		cmocka_unit_test(test_variables),
 		cmocka_unit_test(test_bad_values),
+		cmocka_unit_test(test_shared_mailbox),
 		cmocka_unit_test(test_names),
 		cmocka_unit_test(test_account_names),
 		cmocka_unit_test(test_contradictions),
