@@ -562,6 +562,10 @@ uint64_t accounts_set_flags(struct accounts *accounts, const char *caller, const
 		runs_done(&set);
 		return give_up(&asking, NULL);
 	}
+	if (n_uids == 0 && !failure_is_set(&asking.failure)) {
+		check_state(&asking, asking.account, asking.mailbox);
+		return answer(&asking);
+	}
 	struct wish *wish = wish_for_mailbox(&asking, WISH_SET_FLAGS, &id);
 	if (wish) {
 		wish->add = copy_strings(add, n_add);
@@ -594,6 +598,10 @@ uint64_t accounts_move(struct accounts *accounts, const char *caller, const char
 	if (take_uids(&asking, uids, n_uids, &set) < 0) {
 		runs_done(&set);
 		return give_up(&asking, NULL);
+	}
+	if (n_uids == 0 && !failure_is_set(&asking.failure)) {
+		check_state(&asking, asking.account, asking.mailbox);
+		return answer(&asking);
 	}
 	struct wish *wish = wish_for_mailbox(&asking, WISH_MOVE, &id);
 	if (wish) {

@@ -198,3 +198,13 @@ def test_nothing_but_the_identity(watch, bus, server):
     watch(server, user)
     [one] = bus.call("Fetch", "ssauas", "work", "INBOX", [1], ["identity"])
     assert one["Uid"] == 1 and ("EmailId" in one) == (server.software == "cyrus")
+
+
+def test_nothing_is_to_be_done_for_no_message(watch, bus, dovecot):
+    user = dovecot.user()
+    running = watch(dovecot, user)
+    before = n_done(running)
+    assert bus.call("Fetch", "ssauas", "work", "INBOX", [], []) == []
+    bus.call("SetFlags", "ssauasas", "work", "INBOX", [], ["\\Seen"], [])
+    bus.call("Move", "ssaus", "work", "INBOX", [], "Trash")
+    assert n_done(running) == before
