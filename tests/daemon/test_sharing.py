@@ -120,6 +120,6 @@ def test_a_server_that_allows_one_connection(daemon, bus):
             30,
             "one mailbox watched, the others polled",
         )
-        assert "LimitExceeded" in running.log
+        running.wait_for_log("LimitExceeded")
         bus.call("Refresh", "ss", "work", "")
         assert "AuthenticationFailed" not in running.log
