@@ -514,6 +514,9 @@ size_t imap_client_receive(struct imap_client *client, const void *data, size_t 
 		}
 	}
 	settle(client);
+	if (client->state == IMAP_STATE_IDLING && !imap_parser_is_midway(client->parser)) {
+		imap_parser_trim(client->parser);
+	}
 	return client_is_over(client) ? len : used;
 }
 

@@ -196,7 +196,7 @@ static bool put_look_part(struct imap_client *client)
 	struct span section = {0};
 	for (size_t i = 0; i < open->n_arrivals; i++) {
 		const struct imap_message *message = open->arrivals[i];
-		if (!message_lacks_preview(client, message, new_mail_items(client))) {
+		if (!message_lacks_preview(message, new_mail_items(client))) {
 			continue;
 		}
 		const struct imap_part *part = imap_message_text_part(message);
@@ -248,7 +248,6 @@ static void tell_synchronised(struct imap_client *client)
 	event->mailbox = mailbox;
 	event->cursor = *cursor;
 	open->is_synchronised = true;
-	open->has_changed = false;
 	open->numbers_off = open->phantoms > 0;
 	open->n_certain = open->phantoms > 0 ? 0 : (uint32_t)runs_count(&mailbox->messages);
 	LIST_FOR_EACH_SAFE (node, &client->requests) {
@@ -416,36 +415,28 @@ void handle_look(
 	if (!open->mailbox || open->stage != OPEN_FOLLOWED) {
 		return;
 	}
-	switch (command->kind) {
-	case COMMAND_LOOK:
-		if (response->status != IMAP_STATUS_OK &&
-			response->code != IMAP_CODE_EXPUNGEISSUED) {
-			look_refused(client, command);
-			open->wants_look = true;
-			follow_tell_arrivals(client, false);
-			return;
-		}
-		if (!client->options.preview) {
-			follow_tell_arrivals(client, true);
-		}
-		look_ended(client);
-		return;
-	case COMMAND_LOOK_UIDS:
-		if (response->status != IMAP_STATUS_OK) {
-			client_fail(client, FAILURE_SERVER_REFUSED,
-				"the server refuses even UIDs and flags");
-			return;
-		}
-		look_ended(client);
-		return;
-	case COMMAND_LOOK_BLOCK:
-	case COMMAND_LOOK_PART:
+	if (command->kind == COMMAND_LOOK_BLOCK || command->kind == COMMAND_LOOK_PART) {
 		handle_look_block(client, command, response);
 		return;
-	default: /* NOOP, which may be answered after the look that it was sent with */
-		look_ended(client);
+	}
+	bool is_refused =
+		response->status != IMAP_STATUS_OK && response->code != IMAP_CODE_EXPUNGEISSUED;
+	if (command->kind == COMMAND_LOOK_UIDS && response->status != IMAP_STATUS_OK) {
+		client_fail(
+			client, FAILURE_SERVER_REFUSED, "the server refuses even UIDs and flags");
 		return;
 	}
+	if (command->kind == COMMAND_LOOK && is_refused) {
+		look_refused(client, command);
+		open->wants_look = true;
+		follow_tell_arrivals(client, false);
+		return;
+	}
+	if (command->kind == COMMAND_LOOK && !client->options.preview) {
+		follow_tell_arrivals(client, true);
+	}
+	/* Also after NOOP, which may be answered later than the look that it was sent with. */
+	look_ended(client);
 }
 
 /* -- IDLE -- */

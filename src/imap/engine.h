@@ -153,7 +153,6 @@ struct open {
 	bool is_second_look;  /* the one before found less than EXISTS said */
 	bool asks_first;      /* data was missing: NOOP goes before what asks for it again */
 	bool wants_scan;      /* the numbers do not add up */
-	bool has_changed;     /* something was told since SYNCHRONISED */
 	bool has_exists;
 	uint32_t exists; /* messages on the server, as of the last response */
 	uint32_t exists_at_look;
@@ -358,8 +357,7 @@ bool follow_has_tail(const struct imap_client *client);
 /* What is fetched of a message that is new. */
 unsigned int new_mail_items(const struct imap_client *client);
 /* Whether a preview is asked for and still to be made of the text part. */
-bool message_lacks_preview(
-	const struct imap_client *client, const struct imap_message *message, unsigned int items);
+bool message_lacks_preview(const struct imap_message *message, unsigned int items);
 
 /* cycle.c */
 /* Decides what comes next; called after every response, tick and intent. */
@@ -372,8 +370,6 @@ void handle_idle_continuation(struct imap_client *client, struct command *comman
 void cycle_tick(struct imap_client *client);
 
 /* request.c */
-struct request *request_new(struct imap_client *client, uint64_t id, enum request_kind kind,
-	struct imap_mailbox *mailbox);
 struct request *request_free(struct imap_client *client, struct request *request);
 bool request_is_write(const struct request *request);
 /* Ends a request that this server cannot serve, before a mailbox is opened for it. */
@@ -394,10 +390,6 @@ void request_take_copyuid(
 	struct imap_client *client, struct request *request, const struct imap_response *response);
 /* DONE with its failure (NONE: done). */
 void request_end(struct imap_client *client, struct request *request);
-void request_fail(struct imap_client *client, struct request *request, enum failure_kind kind,
-	const char *format, ...) __attribute__((format(printf, 4, 5)));
-/* Whether a NO to EXAMINE means that there is no such mailbox. */
-bool refusal_is_of_missing(const struct imap_response *response);
 /* Failure out of a NO or BAD. */
 void refusal_set(struct failure *failure, const struct imap_response *response);
 /* Inserts by UID; merges with one that is there. -ENOMEM: message was freed. */

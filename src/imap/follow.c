@@ -56,10 +56,8 @@ unsigned int new_mail_items(const struct imap_client *client)
 		(client->options.preview ? IMAP_FETCH_PREVIEW : 0);
 }
 
-bool message_lacks_preview(
-	const struct imap_client *client, const struct imap_message *message, unsigned int items)
+bool message_lacks_preview(const struct imap_message *message, unsigned int items)
 {
-	(void)client;
 	if (!(items & IMAP_FETCH_PREVIEW) ||
 		(message->items & IMAP_ITEM_PREVIEW && message->preview.data)) {
 		return false;
@@ -112,7 +110,6 @@ void follow_tell(struct imap_client *client)
 			return;
 		}
 		event->n_messages = n;
-		open->has_changed = true;
 	}
 	if (runs_count(&open->expunged) > 0) {
 		struct imap_event *event = client_event(client, IMAP_EVENT_EXPUNGED);
@@ -121,7 +118,6 @@ void follow_tell(struct imap_client *client)
 		}
 		event->mailbox = open->mailbox;
 		runs_take(&event->uids, &open->expunged);
-		open->has_changed = true;
 	}
 }
 
@@ -135,7 +131,7 @@ void follow_tell_arrivals(struct imap_client *client, bool all)
 		const struct imap_message *message = open->arrivals[n_complete];
 		if (!all &&
 			((message->items & plain) != plain ||
-				message_lacks_preview(client, message, items))) {
+				message_lacks_preview(message, items))) {
 			break;
 		}
 		n_complete++;
@@ -163,7 +159,6 @@ void follow_tell_arrivals(struct imap_client *client, bool all)
 			}
 		}
 		n_complete -= n;
-		open->has_changed = true;
 	}
 }
 

@@ -140,7 +140,8 @@ enum imap_end classify_refusal(const struct imap_response *response, uint64_t *r
 	return IMAP_END_ORDINARY;
 }
 
-bool refusal_is_of_missing(const struct imap_response *response)
+/* Whether a NO means that there is no such mailbox. */
+static bool refusal_is_of_missing(const struct imap_response *response)
 {
 	/* RFC 5530 has a code for it, which Dovecot 2.3 does not give. */
 	return response->code == IMAP_CODE_NONEXISTENT || response->code == IMAP_CODE_TRYCREATE ||

@@ -12,7 +12,7 @@
 
 /* -- life of a request -- */
 
-struct request *request_new(struct imap_client *client, uint64_t id, enum request_kind kind,
+static struct request *request_new(struct imap_client *client, uint64_t id, enum request_kind kind,
 	struct imap_mailbox *mailbox)
 {
 	struct request *request = calloc(1, sizeof(*request));
@@ -96,8 +96,8 @@ void request_end(struct imap_client *client, struct request *request)
 	request_free(client, request);
 }
 
-void request_fail(struct imap_client *client, struct request *request, enum failure_kind kind,
-	const char *format, ...)
+static void request_fail(struct imap_client *client, struct request *request,
+	enum failure_kind kind, const char *format, ...)
 {
 	char text[256];
 	va_list args;
@@ -122,10 +122,9 @@ static struct command *put_uid_command(struct imap_client *client, enum command_
 	return command;
 }
 
-static bool lacks_text(const struct imap_client *client, const struct request *request,
-	const struct imap_message *message)
+static bool lacks_text(const struct request *request, const struct imap_message *message)
 {
-	if (message_lacks_preview(client, message, request->items)) {
+	if (message_lacks_preview(message, request->items)) {
 		return true;
 	}
 	const struct imap_part *part =
@@ -142,7 +141,7 @@ static void put_parts(struct imap_client *client, struct request *request)
 		return;
 	}
 	for (size_t i = 0; i < request->n_messages; i++) {
-		if (is_asked[i] || !lacks_text(client, request, request->messages[i])) {
+		if (is_asked[i] || !lacks_text(request, request->messages[i])) {
 			continue;
 		}
 		struct span section = imap_message_text_part(request->messages[i])->section;
@@ -151,7 +150,7 @@ static void put_parts(struct imap_client *client, struct request *request)
 		int r = 0;
 		for (size_t k = i; r == 0 && k < request->n_messages; k++) {
 			const struct imap_message *message = request->messages[k];
-			if (is_asked[k] || !lacks_text(client, request, message)) {
+			if (is_asked[k] || !lacks_text(request, message)) {
 				continue;
 			}
 			const struct imap_part *part = imap_message_text_part(message);
@@ -541,71 +540,65 @@ void request_start(struct imap_client *client, struct request *request)
 	}
 }
 
+/* COPY is done: what was copied, and nothing else, is to go (RFC 4315 section 2.1). */
+static void put_mark_deleted(struct imap_client *client, struct request *request)
+{
+	struct command *command =
+		put_uid_command(client, COMMAND_MARK_DELETED, request, "UID STORE ");
+	if (command) {
+		bytes_put_str(&command->text, "+FLAGS.SILENT (\\Deleted)");
+		command_end(client, command);
+	}
+}
+
+static void put_uid_expunge(struct imap_client *client, struct request *request)
+{
+	struct command *command = command_new(client, COMMAND_UID_EXPUNGE, request);
+	if (command) {
+		bytes_put_str(&command->text, "UID EXPUNGE ");
+		imap_put_set(&command->text, &request->uids);
+		command_end(client, command);
+	}
+}
+
+/* The message itself came; those that a person reads by their parts may want those, too. */
+static void fetched(struct imap_client *client, struct request *request)
+{
+	if (!failure_is_set(&request->failure)) {
+		request->stage = REQUEST_PARTS;
+		put_parts(client, request);
+	}
+	if (!client_is_over(client) && request->n_pending == 0) {
+		end_fetch(client, request);
+	}
+}
+
 /* The last command of a step was answered. */
 static void request_advance(
 	struct imap_client *client, struct request *request, const struct command *command)
 {
-	struct command *next;
-	switch (command->kind) {
-	case COMMAND_FETCH:
-		if (!failure_is_set(&request->failure)) {
-			request->stage = REQUEST_PARTS;
-			put_parts(client, request);
-		}
-		if (!client_is_over(client) && request->n_pending == 0) {
-			end_fetch(client, request);
-		}
-		return;
-	case COMMAND_FETCH_PART:
+	bool is_good = !failure_is_set(&request->failure);
+	if (command->kind == COMMAND_FETCH) {
+		fetched(client, request);
+	} else if (command->kind == COMMAND_FETCH_PART) {
 		end_fetch(client, request);
-		return;
-	case COMMAND_FETCH_RAW:
-		if (!request->has_raw && !failure_is_set(&request->failure)) {
-			failure_set(&request->failure, FAILURE_NO_SUCH_MESSAGE,
-				"there is no such message any more");
-		}
-		request_end(client, request);
-		return;
-	case COMMAND_LIST:
+	} else if (command->kind == COMMAND_LIST) {
 		end_list(client, request);
-		return;
-	case COMMAND_LIST_SPECIAL:
-		if (failure_is_set(&request->failure)) {
-			request_end(client, request);
-		} else {
-			target_listed(client, request);
-		}
-		return;
-	case COMMAND_COPY:
-		if (failure_is_set(&request->failure)) {
-			request_end(client, request);
-			return;
-		}
-		/* MOVE by RFC 4315: only what was copied is expunged. */
-		next = put_uid_command(client, COMMAND_MARK_DELETED, request, "UID STORE ");
-		if (next) {
-			bytes_put_str(&next->text, "+FLAGS.SILENT (\\Deleted)");
-			command_end(client, next);
-		}
-		return;
-	case COMMAND_MARK_DELETED:
-		if (failure_is_set(&request->failure)) {
-			request_end(client, request);
-			return;
-		}
-		next = command_new(client, COMMAND_UID_EXPUNGE, request);
-		if (next) {
-			bytes_put_str(&next->text, "UID EXPUNGE ");
-			imap_put_set(&next->text, &request->uids);
-			command_end(client, next);
-		}
-		return;
-	default:
+	} else if (command->kind == COMMAND_LIST_SPECIAL && is_good) {
+		target_listed(client, request);
+	} else if (command->kind == COMMAND_COPY && is_good) {
+		put_mark_deleted(client, request);
+	} else if (command->kind == COMMAND_MARK_DELETED && is_good) {
+		put_uid_expunge(client, request);
+	} else if (command->kind == COMMAND_FETCH_RAW && is_good && !request->has_raw) {
+		request_fail(client, request, FAILURE_NO_SUCH_MESSAGE,
+			"there is no such message any more");
+	} else {
 		/* With a look behind it the modseq of what was written is that of the view, and
 		 * EXAMINE will find nothing. */
-		client->wants_pass = client->wants_pass || request_is_write(request);
+		client->wants_pass = client->wants_pass || command->kind == COMMAND_STORE ||
+			command->kind == COMMAND_MOVE || command->kind == COMMAND_UID_EXPUNGE;
 		request_end(client, request);
-		return;
 	}
 }
 

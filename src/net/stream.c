@@ -58,7 +58,6 @@ struct stream {
 	ev_io writable;
 	bool is_ending; /* the proxy's octets have ended, the program not yet */
 	bool is_shut;   /* closing: all is sent, the peer's end is awaited */
-	bool is_loopback;
 	bool is_secure;
 	bool is_resumed;
 	const char *tls_version; /* static */
@@ -288,7 +287,6 @@ static void connect_further(struct stream *stream)
 		return;
 	}
 	stream->dial = dial_free(stream->dial);
-	stream->is_loopback = address_is_loopback(&peer);
 	address_print(&peer, text);
 	stream->peer = strdup(text);
 	use_descriptors(stream, fd, fd);
@@ -703,11 +701,6 @@ const char *stream_tls_version(const struct stream *stream)
 bool stream_is_resumed(const struct stream *stream)
 {
 	return stream->is_resumed;
-}
-
-bool stream_is_loopback(const struct stream *stream)
-{
-	return stream->is_loopback;
 }
 
 struct span stream_tls_unique(const struct stream *stream)

@@ -102,9 +102,6 @@ const char *stream_tls_version(const struct stream *stream);
 /* Whether the TLS session was resumed. */
 bool stream_is_resumed(const struct stream *stream);
 
-/* Whether the peer is on this machine by a loopback address. */
-bool stream_is_loopback(const struct stream *stream);
-
 /* Channel bindings for SASL: tls-unique (RFC 5929, TLS 1.2 only) and tls-exporter (RFC 9266). Empty
  * where there is none; valid until stream_free(). */
 struct span stream_tls_unique(const struct stream *stream);

@@ -49,7 +49,6 @@ static void test_plain(void **state)
 	assert_false(stream_is_secure(streaming.stream));
 	assert_false(stream_is_resumed(streaming.stream));
 	assert_false(stream_is_writing(streaming.stream));
-	assert_true(stream_is_loopback(streaming.stream));
 	assert_string_equal(stream_tls_version(streaming.stream), "");
 	assert_int_equal(stream_tls_unique(streaming.stream).len, 0);
 	assert_int_equal(stream_tls_exporter(streaming.stream).len, 0);
