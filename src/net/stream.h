@@ -109,3 +109,14 @@ struct span stream_tls_exporter(const struct stream *stream);
 
 /* The peer's address for people ("192.0.2.1:993", "[2001:db8::1]:993", "proxy"); "" before. */
 const char *stream_peer(const struct stream *stream);
+
+/* What has become of the way that the stream takes, after news of the network. */
+enum stream_path {
+	STREAM_PATH_UNKNOWN, /* not connected, or by a command */
+	STREAM_PATH_SAME,
+	STREAM_PATH_OTHER, /* the kernel would choose another address of ours now */
+	STREAM_PATH_GONE,  /* our address is not this machine's any more, or no route leads there */
+};
+
+/* Asks the kernel, without a packet. */
+enum stream_path stream_path(const struct stream *stream);
