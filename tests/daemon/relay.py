@@ -1,5 +1,6 @@
 """A relay before a server, which a test can freeze and cut: the network at its worst, on demand."""
 
+import dataclasses
 import selectors
 import socket
 import sys
@@ -11,20 +12,32 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 from servers import ports
 
 
+@dataclasses.dataclass
+class Record:
+    """The octets of one connection."""
+
+    client: bytearray = dataclasses.field(default_factory=bytearray)
+    server: bytearray = dataclasses.field(default_factory=bytearray)
+
+
 class Relay:
     """Stands for the server in an Account: host, imap, imaps, ca; passes octets both ways.
 
     cut() ends all connections by a reset, freeze() lets nothing through any more (and accepts no
     connection), thaw() goes on where it stopped. n_connections counts those made so far.
+
+    records: if wanted, what each connection has carried since forget().
     """
 
-    def __init__(self, server):
+    def __init__(self, server, with_records=False):
         self.server = server
         self.host = server.host
         self.ca = server.ca
         self.imap = ports.take()
         self.imaps = ports.take()
         self.n_connections = 0
+        self.records = [] if with_records else None
+        self._recorded = {}  # who receives: where it is written down
         self._pairs = {}
         self._lock = threading.Lock()
         self._is_frozen = False
@@ -76,12 +89,18 @@ class Relay:
             one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._pairs[one] = other
             self._selector.register(one, selectors.EVENT_READ, None)
+        if self.records is not None:
+            record = Record()
+            self.records.append(record)
+            self._recorded |= {client: record.server, server: record.client}
 
     def _pass_on(self, thing):
         other = self._pairs[thing]
         try:
             octets = thing.recv(65536)
             if octets:
+                if other in self._recorded:
+                    self._recorded[other] += octets
                 other.sendall(octets)
                 return
         except OSError:
@@ -97,6 +116,7 @@ class Relay:
             if one in self._pairs:
                 self._selector.unregister(one)
                 del self._pairs[one]
+                self._recorded.pop(one, None)
                 if by_reset:
                     self._reset(one)
                 else:
@@ -122,6 +142,18 @@ class Relay:
         """New connections are reset at once."""
         with self._lock:
             self._is_refusing = is_refusing
+
+    def forget(self):
+        """The records begin anew."""
+        with self._lock:
+            kept = self._recorded.values()
+            self.records = [
+                record
+                for record in self.records
+                if any(record.client is octets for octets in kept)
+            ]
+            for octets in kept:
+                octets.clear()
 
     def close(self):
         self._is_over = True

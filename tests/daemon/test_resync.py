@@ -1,0 +1,228 @@
+"""After an absence: exactly the difference is told, by the cheapest way that the server has."""
+
+import re
+import time
+
+import pytest
+
+from mail import message
+from otherclient import OtherClient
+from relay import Relay
+
+# Dovecot as it is where an administrator switched everything off.
+PLAIN = "IMAP4rev1 LITERAL+ SASL-IR IDLE UIDPLUS MOVE SPECIAL-USE"
+# What a message dictionary needs, and what it costs is no matter of the way.
+ENVELOPE = re.compile(rb"^\* \d+ FETCH \([^\r]*\bENVELOPE .*?\r\n", re.MULTILINE)
+COMMAND = re.compile(rb"^(?:[A-Za-z0-9]+ ([A-Z]+(?: FETCH| SEARCH)?)[^\r]*|DONE)\r\n", re.MULTILINE)
+
+N_KNOWN = 1000
+N_NEW = 500
+N_CHANGED = 200
+N_GONE = 100
+# Nobody is to hear of so many that came and went, and of changes of so many that then went.
+N_PASSING = 20
+
+
+# Commands from the connection to IDLE, and octets beside envelopes. The plain way lists each of 1,400
+# messages with its flags. Where modseqs tell, 700 lines say what changed and came, and a look names
+# the 500 once more before it asks for a hundred at a time.
+BOUNDS = {
+    "dovecot": (16, 65_000),
+    "plain": (16, 65_000),
+    "cyrus": (16, 65_000),
+    "courier": (16, 65_000),
+}
+
+
+@pytest.fixture(params=BOUNDS)
+def way(request):
+    return request.param
+
+
+@pytest.fixture
+def relay(request, way):
+    """A server behind a relay that writes down what passes."""
+    relay = Relay(request.getfixturevalue(way.replace("plain", "dovecot")), with_records=True)
+    yield relay
+    relay.close()
+
+
+@pytest.fixture
+def user(relay, way):
+    """Somebody with a thousand messages."""
+    user = relay.user(imap_capability=PLAIN) if way == "plain" else relay.user()
+    with OtherClient(relay.server, user) as other:
+        fill(other)
+    return user
+
+
+def fill(other):
+    other.add(message(f"known {i}") for i in range(N_KNOWN))
+    uids = sorted(other.messages())
+    other.store(uids[::3], "+", "\\Seen")
+    other.store(uids[1::7], "+", "\\Flagged")
+
+
+def make_difference(other):
+    """What happens while nobody looks."""
+    known = sorted(other.messages())
+    gone = known[3::10][:N_GONE]
+    left = [uid for uid in known if uid not in set(gone)]
+    changed = left[5::4][:N_CHANGED] + gone[:N_PASSING]
+    other.store(changed[0::4], "+", "\\Seen \\Answered")
+    other.store(changed[1::4], "-", "\\Seen \\Flagged")
+    other.store(changed[1::4], "+", "$Forwarded")
+    other.store(changed[2::4], "", "\\Draft")
+    other.store(changed[3::4], "+", "\\Deleted $Junk")
+    other.store(changed[3::4], "-", "\\Deleted")
+    other.add(message(f"new {i}") for i in range(N_NEW + N_PASSING))
+    arrived = [uid for uid in sorted(other.messages()) if uid > known[-1]]
+    other.store(arrived[::5], "+", "\\Seen")
+    other.expunge([*gone, *arrived[7::20][:N_PASSING]])
+
+
+class Told:
+    """What was signalled since a mark."""
+
+    def __init__(self, bus, mark):
+        self.new = bus.new_mail("work", "INBOX", since=mark)
+        self.changed = [
+            (uid, frozenset(flags))
+            for signal in bus.matching("FlagsChanged", since=mark)
+            for uid, flags in signal.arguments[2]
+        ]
+        self.expunged = [
+            uid for signal in bus.matching("Expunged", since=mark) for uid in signal.arguments[2]
+        ]
+        self.resets = bus.matching("MailboxReset", since=mark)
+
+    def is_nothing(self):
+        return not (self.new or self.changed or self.expunged or self.resets)
+
+
+def check_difference(bus, told, before, after, is_live=False):
+    """is_live: somebody looked on, who may name what is gone by now, and a message twice."""
+    assert told.resets == []
+    arrived = [uid for uid in sorted(after) if uid > max(before)]
+    assert [m["Uid"] for m in told.new] == arrived
+    assert len(arrived) == N_NEW
+    assert len({m["Subject"] for m in told.new}) == N_NEW
+    # Flags that changed after it was told are told afterwards.
+    later = dict(told.changed) if is_live else {}
+    assert {m["Uid"]: later.get(m["Uid"], frozenset(m["Flags"])) for m in told.new} == {
+        uid: after[uid] for uid in arrived
+    }
+    changed = {uid: after[uid] for uid in before if uid in after and after[uid] != before[uid]}
+    assert len(changed) == N_CHANGED
+    gone = sorted(uid for uid in before if uid not in after)
+    assert len(gone) == N_GONE
+    if is_live:
+        assert {uid: flags for uid, flags in told.changed if uid in changed} == changed
+        assert {uid for uid, _ in told.changed} <= {*before, *arrived}
+    else:
+        assert sorted(told.changed) == sorted(changed.items())
+    assert sorted(told.expunged) == gone
+    check_state(bus, after)
+
+
+def check_state(bus, truth):
+    box = bus.mailbox("work", "INBOX")
+    unread = sum("\\Seen" not in flags for flags in truth.values())
+    assert (box["Messages"], box["Unread"]) == (len(truth), unread)
+    assert bus.root()["Unread"] == unread
+
+
+class Cost:
+    """What a resynchronisation took, from the relay's records."""
+
+    def __init__(self, relay, seconds):
+        client = b"".join(bytes(record.client) for record in relay.records)
+        server = b"".join(bytes(record.server) for record in relay.records)
+        self.seconds = seconds
+        self.commands = [match[1] or b"DONE" for match in COMMAND.finditer(client)]
+        self.n_connections = len(relay.records)
+        self.n_sent = len(client)
+        self.n_received = len(server)
+        self.n_plain = len(server) - sum(len(match[0]) for match in ENVELOPE.finditer(server))
+
+    def __str__(self):
+        names = ", ".join(
+            f"{self.commands.count(name)} {name.decode()}" for name in dict.fromkeys(self.commands)
+        )
+        return (
+            f"{len(self.commands)} commands ({names}), {self.n_sent} octets sent, "
+            f"{self.n_received} received, {self.n_plain} without envelopes, {self.seconds:.2f} s"
+        )
+
+
+@pytest.mark.parametrize("end", ["stop", "kill"])
+def test_the_daemon_was_down(watch, bus, relay, user, way, end):
+    running = watch(relay, user, security="plain")
+    # What was found is stored right after it was told: a round trip later it is for certain.
+    bus.call("Refresh", "ss", "work", "INBOX")
+    assert Told(bus, 0).is_nothing()
+    getattr(running, end)()
+    with OtherClient(relay.server, user) as other:
+        before = other.messages()
+        make_difference(other)
+        after = other.messages()
+    relay.forget()
+    mark, began = bus.mark(), time.monotonic()
+    running.start()
+    bus.wait_for_state("work", "INBOX", timeout=60)
+    cost = Cost(relay, time.monotonic() - began)
+    check_difference(bus, Told(bus, mark), before, after)
+    print(f"--- cost, {way}: {cost}")
+    n_commands, n_octets = BOUNDS[way]
+    assert cost.n_connections == 1
+    assert len(cost.commands) <= n_commands and cost.n_plain <= n_octets
+    # What was told is known.
+    bus.call("Refresh", "ss", "work", "INBOX")
+    running.restart()
+    mark = bus.mark()
+    bus.wait_for_state("work", "INBOX")
+    bus.call("Refresh", "ss", "work", "INBOX")
+    assert Told(bus, mark).is_nothing()
+    check_state(bus, after)
+
+
+def test_the_network_was_down(watch, bus, relay, user, way):
+    watch(relay, user, security="plain")
+    relay.refuse()
+    mark = bus.mark()
+    relay.cut()
+    bus.wait_for_state("work", "INBOX", "waiting")
+    with OtherClient(relay.server, user) as other:
+        before = other.messages()
+        make_difference(other)
+        after = other.messages()
+    relay.forget()
+    relay.refuse(False)
+    began = time.monotonic()
+    bus.call("Refresh", "ss", "work", "INBOX")
+    # Signals come before replies.
+    check_difference(bus, Told(bus, mark), before, after)
+    bus.wait_for_state("work", "INBOX")
+    print(f"--- cost, {way}: {Cost(relay, time.monotonic() - began)}")
+    mark = bus.mark()
+    bus.call("Refresh", "ss", "work", "INBOX")
+    assert Told(bus, mark).is_nothing()
+
+
+def test_the_network_stood_still(watch, bus, relay, user, way):
+    """Then everything comes in one rush, and the connection is the same."""
+    watch(relay, user, security="plain")
+    relay.forget()
+    mark = bus.mark()
+    relay.freeze()
+    with OtherClient(relay.server, user) as other:
+        before = other.messages()
+        make_difference(other)
+        after = other.messages()
+    began = time.monotonic()
+    relay.thaw()
+    bus.call("Refresh", "ss", "work", "INBOX")
+    bus.call("Refresh", "ss", "work", "INBOX")
+    check_difference(bus, Told(bus, mark), before, after, is_live=True)
+    print(f"--- cost, {way}: {Cost(relay, time.monotonic() - began)}")
+    assert relay.n_connections == 1
