@@ -183,7 +183,8 @@ static void on_prepare(struct ev_loop *loop, struct ev_prepare *watcher, int eve
 	}
 }
 
-int bus_new(struct turn *turn, struct task *owner, struct bus **ret_bus)
+static int connect_by(int (*open)(sd_bus **connection, const char *description), struct turn *turn,
+	struct task *owner, struct bus **ret_bus)
 {
 	struct bus *bus = calloc(1, sizeof(*bus));
 	if (!bus) {
@@ -191,7 +192,7 @@ int bus_new(struct turn *turn, struct task *owner, struct bus **ret_bus)
 	}
 	bus->owner = owner;
 	bus->loop = turn_loop(turn);
-	int error = sd_bus_open_user_with_description(&bus->connection, "mailidle");
+	int error = open(&bus->connection, "mailidle");
 	if (error < 0) {
 		free(bus);
 		return error;
@@ -204,6 +205,16 @@ int bus_new(struct turn *turn, struct task *owner, struct bus **ret_bus)
 	ev_prepare_start(bus->loop, &bus->prepare);
 	*ret_bus = bus;
 	return 0;
+}
+
+int bus_new(struct turn *turn, struct task *owner, struct bus **ret_bus)
+{
+	return connect_by(sd_bus_open_user_with_description, turn, owner, ret_bus);
+}
+
+int bus_new_system(struct turn *turn, struct task *owner, struct bus **ret_bus)
+{
+	return connect_by(sd_bus_open_system_with_description, turn, owner, ret_bus);
 }
 
 struct bus *bus_free(struct bus *bus)

@@ -1,5 +1,5 @@
-/* The connection to the session bus, in the loop. Nothing here or above ever asks the bus
- * synchronously: the process would stand still while it waits.
+/* A connection to the session bus or to the system bus, in the loop. Nothing here or above ever
+ * asks a bus synchronously: the process would stand still while it waits.
  *
  * Work is done in a prepare watcher, behind the tasks of the turn: a bounded batch of what sd-bus
  * has to do, then sd-bus is asked anew what it waits for (the descriptor, the events and the
@@ -18,6 +18,9 @@ struct bus;
  * queued has left the process (once for each time that something was), and when the connection is
  * lost. 0 or a negative errno: there is no bus. */
 int bus_new(struct turn *turn, struct task *owner, struct bus **ret_bus);
+
+/* The same to the system bus, $DBUS_SYSTEM_BUS_ADDRESS. */
+int bus_new_system(struct turn *turn, struct task *owner, struct bus **ret_bus);
 
 /* Closes the connection; what is still queued is dropped. NULL is allowed. Returns NULL. */
 struct bus *bus_free(struct bus *bus);

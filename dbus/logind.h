@@ -19,6 +19,10 @@ int logind_new(struct turn *turn, struct task *owner, struct logind **ret_logind
 /* NULL is allowed. Returns NULL. */
 struct logind *logind_free(struct logind *logind);
 
+/* Something has changed in the machine: where there is no system bus, this is a moment to look for
+ * it. (One that was lost is looked for a few times by itself, then no more.) */
+void logind_try_again(struct logind *logind);
+
 /* The machine is about to sleep, or sleeps. */
 bool logind_is_preparing(const struct logind *logind);
 
