@@ -253,12 +253,16 @@ class Relay:
             del self._connections[end]
             self._close(end, by_reset)
 
+    def _all(self):
+        """Oldest first."""
+        return list(dict.fromkeys(self._connections.values()))
+
     def _nudge(self):
         self._wake.send(b"x")
 
     def cut(self):
         with self._lock:
-            connections = set(self._connections.values())
+            connections = self._all()
             for connection in connections:
                 self._end(connection, by_reset=True)
         return len(connections)
@@ -280,7 +284,7 @@ class Relay:
     def pardon(self):
         with self._lock:
             self._fate = None
-            for connection in self._connections.values():
+            for connection in self._all():
                 connection.fate = None
             # What is frozen goes on or is forgotten now.
             self._later = [
@@ -293,7 +297,7 @@ class Relay:
     def forget(self):
         """The records begin anew."""
         with self._lock:
-            self.records = [connection.record for connection in set(self._connections.values())]
+            self.records = [connection.record for connection in self._all()]
             for record in self.records:
                 record.client.clear()
                 record.server.clear()
