@@ -207,7 +207,43 @@ void account_remove(struct account *account)
 void account_cut(struct account *account)
 {
 	for (unsigned int i = 0; i < account->n_connections; i++) {
-		connection_cut(account->connections[i]);
+		struct connection *connection = account->connections[i];
+		if (connection_is_under_way(connection)) {
+			connection_cut(connection);
+			serve_events(account, connection);
+		}
+	}
+	account_wake(account);
+}
+
+void account_go_to_sleep(struct account *account)
+{
+	struct failure failure;
+	failure_set(&failure, FAILURE_OFFLINE, "the machine is about to sleep");
+	LIST_FOR_EACH_SAFE (node, &account->wishes) {
+		struct wish *wish = list_entry(node, struct wish, node);
+		if (wish->call && wish->kind != WISH_STOP) {
+			wish_end(wish, &failure);
+		}
+	}
+	for (unsigned int i = 0; i < account->n_connections; i++) {
+		if (connection_is_under_way(account->connections[i])) {
+			connection_stop(account->connections[i]);
+		}
+		/* What waits has no deadline meanwhile. */
+		connection_wake(account->connections[i]);
+	}
+	account_wake(account);
+}
+
+void account_check(struct account *account, bool has_more)
+{
+	for (unsigned int i = 0; i < account->n_connections; i++) {
+		struct connection *connection = account->connections[i];
+		serve_events(account, connection);
+		connection_check(connection, has_more);
+		serve_events(account, connection);
+		connection_wake(connection);
 	}
 	account_wake(account);
 }
@@ -215,7 +251,7 @@ void account_cut(struct account *account)
 bool account_is_quiet(const struct account *account)
 {
 	for (unsigned int i = 0; i < account->n_connections; i++) {
-		if (connection_state(account->connections[i]) != CONNECTION_STOPPED) {
+		if (connection_is_under_way(account->connections[i])) {
 			return false;
 		}
 	}
@@ -368,28 +404,28 @@ bool account_is_open(const struct account *account)
 
 void account_retry(struct account *account)
 {
-	bool is_needed = key_has_failed(account->key);
-	for (unsigned int i = 0; i < account->n_connections; i++) {
-		enum connection_state state = connection_state(account->connections[i]);
-		is_needed = is_needed || state == CONNECTION_FAILED || state == CONNECTION_WAITING;
-	}
-	account_wake(account);
-	if (!is_needed) {
-		return;
-	}
 	if (key_has_failed(account->key)) {
 		key_renew(account->key);
 	}
 	for (unsigned int i = 0; i < account->n_connections; i++) {
-		enum connection_state state = connection_state(account->connections[i]);
-		if (state == CONNECTION_FAILED || state == CONNECTION_WAITING) {
+		if (connection_is_under_way(account->connections[i])) {
+			continue;
+		}
+		if (account->set->machine.is_asleep) {
+			/* There will be another one afterwards. */
+			connection_stop(account->connections[i]);
+		} else {
 			connection_start(account->connections[i]);
 		}
 	}
+	account_wake(account);
 }
 
 void account_hurry(struct account *account, struct mailbox *mailbox)
 {
+	if (account->set->machine.is_asleep) {
+		return;
+	}
 	if (mailbox && mailbox->connection) {
 		connection_hurry(mailbox->connection);
 	}
@@ -445,10 +481,13 @@ static void line_up(struct account *account)
 			continue;
 		}
 		enum connection_state state = connection_state(connection);
-		if (leading == CONNECTION_WAITING &&
-			(state == CONNECTION_UNLOCKING || state == CONNECTION_WAITING)) {
+		bool is_leader_waiting =
+			leading == CONNECTION_WAITING || leading == CONNECTION_OFFLINE;
+		if (is_leader_waiting &&
+			(state == CONNECTION_UNLOCKING || state == CONNECTION_WAITING ||
+				state == CONNECTION_OFFLINE)) {
 			connection_follow(connection, first);
-		} else if (leading != CONNECTION_WAITING && connection_is_following(connection)) {
+		} else if (!is_leader_waiting && connection_is_following(connection)) {
 			connection_start(connection);
 		}
 	}
@@ -482,6 +521,15 @@ static void work(struct task *task)
 		return;
 	}
 	if (set->is_shutting_down) {
+		show_account(account);
+		if (account_is_quiet(account)) {
+			task_wake(set->queue.owner);
+		}
+		return;
+	}
+	if (set->machine.is_asleep) {
+		/* Only what was stopped has anything to wait for. */
+		share_wishes(account);
 		show_account(account);
 		if (account_is_quiet(account)) {
 			task_wake(set->queue.owner);

@@ -65,15 +65,15 @@ int accounts_configure(struct accounts *accounts, struct config *config);
 void accounts_shutdown(struct accounts *accounts);
 bool accounts_is_quiet(const struct accounts *accounts);
 
-/* The network is another one than before. news: NETWORK_NEWS_ or-ed. Connections whose path is gone
- * are cut and made anew at once, the others give proof of life where there is something new; what
- * waits tries now. Without a network (is_up) what cannot be reached is `offline`, and waits for the
- * next such call. */
+/* The network is another one than before; also called at the beginning, with news 0. news:
+ * NETWORK_NEWS_ or-ed. Connections whose path is gone are cut and made anew at once, the others
+ * give proof of life where there is something new; what waits tries now. Without a network (is_up)
+ * what cannot be reached is `offline`, and waits for the next such call. */
 void accounts_network_changed(struct accounts *accounts, unsigned int news, bool is_up);
 
 /* Before the machine sleeps: DONE and LOGOUT everywhere; accounts_is_quiet() is true when nothing
  * is connected any more, at the latest after 0.9 s (the owner is woken then). Everything is
- * `offline` until accounts_wake(). */
+ * `offline` until accounts_wake(), and what is wanted meanwhile answers so. */
 void accounts_sleep(struct accounts *accounts);
 
 /* The machine has slept, announced or not: what logged out or waits connects now, what is still

@@ -69,6 +69,7 @@ struct accounts {
 	struct task task;    /* commits once more; ends what does not end by itself */
 	struct notice_queue queue;
 	struct gate gate;
+	struct machine machine;
 	uint8_t *buffer; /* for all connections */
 	size_t buffer_size;
 	int trace_fd;
@@ -128,6 +129,13 @@ void account_remove(struct account *account);
 /* Ends its wishes and logs out. */
 void account_shut_down(struct account *account);
 void account_cut(struct account *account);
+
+/* The machine is about to sleep: logs out, and ends what callers want. account_check() is what
+ * follows. */
+void account_go_to_sleep(struct account *account);
+
+/* The network is another one, or the machine has slept: see connection_check(). */
+void account_check(struct account *account, bool has_more);
 bool account_is_quiet(const struct account *account);
 
 /* Its task will put it in order. */

@@ -9,6 +9,7 @@
 #define BUFFER_SIZE       ((size_t)64 * 1024)
 #define COMMIT_AGAIN_USEC (30 * USEC_PER_SEC)
 #define SHUTDOWN_USEC     (1500 * USEC_PER_MSEC)
+#define FALL_ASLEEP_USEC  (900 * USEC_PER_MSEC)
 
 static void on_deadline(struct task *task);
 
@@ -23,6 +24,7 @@ int accounts_new(struct turn *turn, struct task *owner, struct state *state, int
 	accounts->state = state;
 	accounts->trace_fd = trace_fd;
 	accounts->cut = USEC_NEVER;
+	accounts->machine.has_network = true;
 	task_init(&accounts->task, turn, on_deadline);
 	notice_queue_init(&accounts->queue, owner, state);
 	gate_init(&accounts->gate);
@@ -218,6 +220,15 @@ void accounts_bury(struct accounts *accounts, struct account *account)
 
 /* -- the end -- */
 
+static void cut_after(struct accounts *accounts, uint64_t usec)
+{
+	accounts->cut = turn_now(accounts->turn) + usec;
+	if (task_set_deadline(&accounts->task, accounts->cut, 0) < 0) {
+		accounts->cut = 0;
+		task_wake(&accounts->task);
+	}
+}
+
 void accounts_shutdown(struct accounts *accounts)
 {
 	if (accounts->is_shutting_down) {
@@ -227,11 +238,7 @@ void accounts_shutdown(struct accounts *accounts)
 	for (size_t i = 0; i < accounts->n; i++) {
 		account_shut_down(accounts->list[i]);
 	}
-	accounts->cut = turn_now(accounts->turn) + SHUTDOWN_USEC;
-	if (task_set_deadline(&accounts->task, accounts->cut, 0) < 0) {
-		accounts->cut = 0;
-		task_wake(&accounts->task);
-	}
+	cut_after(accounts, SHUTDOWN_USEC);
 	task_wake(accounts->queue.owner);
 }
 
@@ -260,6 +267,54 @@ static void cut_all(struct accounts *accounts)
 		account_cut(list_entry(node, struct account, node));
 	}
 	task_wake(accounts->queue.owner);
+}
+
+/* -- the machine -- */
+
+static void check_all(struct accounts *accounts, bool has_more)
+{
+	if (accounts->is_shutting_down || accounts->machine.is_asleep) {
+		return;
+	}
+	for (size_t i = 0; i < accounts->n; i++) {
+		account_check(accounts->list[i], has_more);
+	}
+}
+
+void accounts_network_changed(struct accounts *accounts, unsigned int news, bool is_up)
+{
+	if (accounts->machine.has_network != is_up) {
+		log_info(NULL, NULL, is_up ? "there is a network" : "there is no network");
+	}
+	accounts->machine.has_network = is_up;
+	if (news != 0) {
+		check_all(accounts, news & NETWORK_NEWS_MORE);
+	}
+}
+
+void accounts_sleep(struct accounts *accounts)
+{
+	if (accounts->machine.is_asleep || accounts->is_shutting_down) {
+		return;
+	}
+	log_info(NULL, NULL, "the machine is about to sleep: logging out");
+	accounts->machine.is_asleep = true;
+	for (size_t i = 0; i < accounts->n; i++) {
+		account_go_to_sleep(accounts->list[i]);
+	}
+	cut_after(accounts, FALL_ASLEEP_USEC);
+	task_wake(accounts->queue.owner);
+}
+
+void accounts_wake(struct accounts *accounts)
+{
+	log_info(NULL, NULL, "the machine has slept");
+	if (accounts->machine.is_asleep && !accounts->is_shutting_down) {
+		/* What is still logging out has its own deadlines. */
+		accounts->cut = USEC_NEVER;
+	}
+	accounts->machine.is_asleep = false;
+	check_all(accounts, true);
 }
 
 /* What was given up is stored with all the rest, when a mailbox is next synchronised. */

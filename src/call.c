@@ -144,8 +144,8 @@ static void check_state(struct asking *asking, struct account *account, struct m
 		refuse(asking, FAILURE_STOPPED, "it was stopped, and waits for Start");
 	} else if (state == ACCOUNT_STATE_FAILED) {
 		refuse(asking, FAILURE_AUTHENTICATION_FAILED, failure->text);
-	} else if (state == ACCOUNT_STATE_OFFLINE) {
-		refuse(asking, FAILURE_OFFLINE, failure->text);
+	} else if (account->set->machine.is_asleep) {
+		refuse(asking, FAILURE_OFFLINE, "the machine sleeps");
 	}
 }
 
@@ -346,6 +346,10 @@ static void hurry_unknown(struct asking *asking)
 		check_file(account);
 		if (account->state == ACCOUNT_STATE_FAILED) {
 			refuse(asking, FAILURE_AUTHENTICATION_FAILED, account->failure.text);
+		}
+		if (accounts->machine.is_asleep) {
+			refuse(asking, FAILURE_OFFLINE, "the machine sleeps");
+			continue;
 		}
 		account_hurry(account, NULL);
 	}

@@ -13,6 +13,12 @@
 /* Where the last attempt came to nothing: not more often than this, however often somebody asks. */
 #define HURRY_USEC USEC_PER_SEC
 
+/* The same after news of the network, which come in swarms: an address, then a route. */
+#define NEWS_USEC (200 * USEC_PER_MSEC)
+
+/* A name that is still being resolved after so long is perhaps asked of a network that is gone. */
+#define RESOLVED_USEC USEC_PER_SEC
+
 /* So long in IDLE, and what was wrong before is forgiven. */
 #define PROBATION_USEC (60 * USEC_PER_SEC)
 
@@ -22,6 +28,7 @@ struct connection {
 	struct task task;
 	enum connection_state state;
 	struct failure failure;
+	enum imap_end end; /* WAITING: what kind it was */
 	struct retry retry;
 	uint64_t retry_at;      /* WAITING: when */
 	uint64_t next_try_usec; /* the same, since 1970 */
@@ -52,6 +59,8 @@ const char *connection_state_name(enum connection_state state)
 		return "stopped";
 	case CONNECTION_WAITING:
 		return "waiting";
+	case CONNECTION_OFFLINE:
+		return "offline";
 	case CONNECTION_UNLOCKING:
 		return "unlocking";
 	case CONNECTION_DIALING:
@@ -142,7 +151,7 @@ void connection_set_config(struct connection *connection, const struct config_ac
 
 /* -- beginnings -- */
 
-static bool is_under_way(const struct connection *connection)
+bool connection_is_under_way(const struct connection *connection)
 {
 	return connection->state == CONNECTION_UNLOCKING ||
 		connection->state == CONNECTION_DIALING || connection->state == CONNECTION_ONLINE ||
@@ -151,12 +160,13 @@ static bool is_under_way(const struct connection *connection)
 
 void connection_start(struct connection *connection)
 {
-	if (is_under_way(connection)) {
+	if (connection_is_under_way(connection)) {
 		return;
 	}
 	connection->is_stopping = false;
 	connection->failure = (struct failure){0};
 	connection->retry_at = USEC_NEVER;
+	connection->is_following = false;
 	connection->tried = now_of(connection);
 	enter(connection, CONNECTION_UNLOCKING);
 	if (key_is_open_to(connection->setup.key, &connection->key_user)) {
@@ -177,16 +187,25 @@ static void wait_until(struct connection *connection, uint64_t retry)
 	task_wake(&connection->task);
 }
 
-void connection_hurry(struct connection *connection)
+static void try_after(struct connection *connection, uint64_t pause_usec)
 {
-	if (connection->state != CONNECTION_WAITING || connection->is_following) {
-		return;
-	}
-	uint64_t soonest = connection->was_logged_in ? 0 : connection->tried + HURRY_USEC;
+	uint64_t soonest = connection->was_logged_in ? 0 : connection->tried + pause_usec;
 	if (soonest <= now_of(connection)) {
 		connection_start(connection);
 	} else if (soonest < connection->retry_at) {
 		wait_until(connection, soonest);
+	}
+}
+
+void connection_hurry(struct connection *connection)
+{
+	if (connection->is_following) {
+		return;
+	}
+	if (connection->state == CONNECTION_WAITING) {
+		try_after(connection, HURRY_USEC);
+	} else if (connection->state == CONNECTION_OFFLINE) {
+		connection_start(connection);
 	}
 }
 
@@ -206,7 +225,7 @@ void connection_follow(struct connection *connection, const struct connection *l
 	connection->retry_at = USEC_NEVER;
 	connection->next_try_usec = leader->next_try_usec;
 	connection->is_following = true;
-	enter(connection, CONNECTION_WAITING);
+	enter(connection, leader->state);
 }
 
 /* -- ends -- */
@@ -245,8 +264,8 @@ static void rest(struct connection *connection)
 }
 
 /* The owner learns of it by the event CLOSED. */
-static void over(struct connection *connection, const struct failure *failure, enum imap_end end,
-	uint64_t retry_after)
+static void put_closed(
+	struct connection *connection, const struct failure *failure, enum imap_end end)
 {
 	connection->closed = (struct imap_event){
 		.kind = IMAP_EVENT_CLOSED,
@@ -255,6 +274,44 @@ static void over(struct connection *connection, const struct failure *failure, e
 	};
 	connection->has_closed = true;
 	connection->was_logged_in = connection->is_logged_in;
+}
+
+/* Whether that is why an attempt came to nothing. What is on this machine needs none. */
+static bool lacks_network(const struct connection *connection, enum imap_end end)
+{
+	if (connection->setup.machine->has_network || connection->is_logged_in) {
+		return false;
+	}
+	if (end == IMAP_END_CREDENTIALS) {
+		return key_needs_network(connection->setup.key);
+	}
+	return connection->stream && stream_is_unreachable(connection->stream) &&
+		!terms_is_local(connection->setup.config);
+}
+
+static void lie_down(struct connection *connection, const struct failure *failure)
+{
+	struct failure offline;
+	failure_set(&offline, FAILURE_OFFLINE, "there is no network: %s", failure->text);
+	put_closed(connection, &offline, IMAP_END_ORDINARY);
+	tear_down(connection);
+	connection->failure = offline;
+	connection->retry_at = USEC_NEVER;
+	connection->is_following = false;
+	log_info(connection->setup.config->name, NULL, "connection=%u is offline: %s",
+		connection->setup.number, offline.text);
+	enter(connection, CONNECTION_OFFLINE);
+	task_wake(&connection->task);
+}
+
+static void over(struct connection *connection, const struct failure *failure, enum imap_end end,
+	uint64_t retry_after)
+{
+	if (!connection->is_stopping && lacks_network(connection, end)) {
+		lie_down(connection, failure);
+		return;
+	}
+	put_closed(connection, failure, end);
 	if (connection->is_stopping || !failure_is_set(failure)) {
 		struct stream *stream = connection->stream;
 		connection->stream = NULL;
@@ -273,6 +330,7 @@ static void over(struct connection *connection, const struct failure *failure, e
 	uint64_t wait = choose_wait(connection, end, retry_after);
 	tear_down(connection);
 	connection->failure = *failure;
+	connection->end = end;
 	log_end(connection, wait);
 	if (wait == USEC_NEVER) {
 		enter(connection, CONNECTION_FAILED);
@@ -298,6 +356,9 @@ void connection_abort(struct connection *connection, const struct failure *failu
 
 void connection_cut(struct connection *connection)
 {
+	if (connection->client) {
+		put_closed(connection, &(struct failure){0}, IMAP_END_ORDINARY);
+	}
 	tear_down(connection);
 	connection->retry_at = USEC_NEVER;
 	rest(connection);
@@ -351,6 +412,87 @@ void connection_drop(struct connection *connection, struct imap_mailbox *view)
 		imap_client_drop(connection->client, view, now_of(connection));
 	}
 	task_wake(&connection->task);
+}
+
+/* -- changes of the network -- */
+
+/* What is wrong with it may be over: portals of hotels have certificates, too. Throttling, limits
+ * and credentials are not the network's. */
+static bool waits_for_network(const struct connection *connection)
+{
+	enum failure_kind kind = connection->failure.kind;
+	return connection->end == IMAP_END_ORDINARY &&
+		(kind == FAILURE_OFFLINE || kind == FAILURE_TIMEOUT ||
+			kind == FAILURE_CERTIFICATE_INVALID);
+}
+
+/* Not the wait after a failure, but neither a reason to forget those before. */
+static void begin_anew(struct connection *connection)
+{
+	struct failure failure;
+	failure_set(&failure, FAILURE_OFFLINE, "the way to the server is gone");
+	log_info(connection->setup.config->name, NULL, "connection=%u cut: %s",
+		connection->setup.number, failure.text);
+	put_closed(connection, &failure, IMAP_END_ORDINARY);
+	tear_down(connection);
+	connection->failure = failure;
+	connection->end = IMAP_END_ORDINARY;
+	wait_until(connection, now_of(connection));
+}
+
+static void check_dialing(struct connection *connection, bool has_more)
+{
+	enum path path = stream_path(connection->stream);
+	bool is_stuck = path == PATH_UNKNOWN && has_more &&
+		connection->tried + RESOLVED_USEC <= now_of(connection);
+	if (path == PATH_GONE || is_stuck) {
+		/* Nothing was said yet: the secret, and the place in the gate, are kept. */
+		connection->stream = stream_free(connection->stream);
+		connection->tried = now_of(connection);
+		enter(connection, CONNECTION_UNLOCKING);
+		task_wake(&connection->task);
+	}
+}
+
+static void check_online(struct connection *connection, bool has_more)
+{
+	enum path path = stream_path(connection->stream);
+	if (path == PATH_GONE) {
+		begin_anew(connection);
+	} else if (connection->is_logged_in && (has_more || path != PATH_SAME)) {
+		imap_client_probe(connection->client, now_of(connection));
+		task_wake(&connection->task);
+	}
+}
+
+void connection_check(struct connection *connection, bool has_more)
+{
+	switch (connection->state) {
+	case CONNECTION_STOPPED:
+	case CONNECTION_UNLOCKING:
+	case CONNECTION_CLOSING:
+	case CONNECTION_FAILED:
+		break;
+	case CONNECTION_WAITING:
+		if (!connection->is_following && waits_for_network(connection)) {
+			try_after(connection, NEWS_USEC);
+		}
+		break;
+	case CONNECTION_OFFLINE:
+		if (!connection->is_following &&
+			(has_more || connection->setup.machine->has_network)) {
+			try_after(connection, NEWS_USEC);
+		}
+		break;
+	case CONNECTION_DIALING:
+		check_dialing(connection, has_more);
+		break;
+	case CONNECTION_ONLINE:
+		if (!connection->is_stopping) {
+			check_online(connection, has_more);
+		}
+		break;
+	}
 }
 
 /* -- the work -- */
@@ -538,10 +680,12 @@ bool connection_step(struct connection *connection)
 {
 	switch (connection->state) {
 	case CONNECTION_STOPPED:
+	case CONNECTION_OFFLINE:
 	case CONNECTION_FAILED:
 		return false;
 	case CONNECTION_WAITING:
-		if (connection->retry_at > now_of(connection)) {
+		if (connection->retry_at > now_of(connection) ||
+			connection->setup.machine->is_asleep) {
 			return false;
 		}
 		connection_start(connection);
@@ -713,7 +857,8 @@ void connection_flush(struct connection *connection)
 		if (!is_held(connection)) {
 			deadline = imap_client_deadline(connection->client, &slack);
 		}
-	} else if (connection->state == CONNECTION_WAITING) {
+	} else if (connection->state == CONNECTION_WAITING &&
+		!connection->setup.machine->is_asleep) {
 		deadline = connection->retry_at;
 	}
 	if (task_set_deadline(&connection->task, deadline, slack) < 0) {
@@ -776,7 +921,9 @@ uint64_t connection_next_try_usec(const struct connection *connection)
 
 bool connection_is_following(const struct connection *connection)
 {
-	return connection->state == CONNECTION_WAITING && connection->is_following;
+	return (connection->state == CONNECTION_WAITING ||
+		       connection->state == CONNECTION_OFFLINE) &&
+		connection->is_following;
 }
 
 bool connection_is_secure(const struct connection *connection)

@@ -3,7 +3,7 @@
  * kind, and nothing of mailboxes but the view that it is to watch.
  *
  *   stopped -> unlocking -> dialing -> online -> waiting -> unlocking ...
- *                                      online -> closing -> stopped;  failed
+ *                                      online -> closing -> stopped;  offline;  failed
  *
  * Its task is run by the owner: connection_step(), connection_next_event() until NULL, and
  * connection_flush(), again as long as connection_step() says so.
@@ -23,6 +23,7 @@
 enum connection_state {
 	CONNECTION_STOPPED,   /* nothing is under way, and nothing will be by itself */
 	CONNECTION_WAITING,   /* for the next attempt */
+	CONNECTION_OFFLINE,   /* for a network: no time brings it, but connection_check() */
 	CONNECTION_UNLOCKING, /* for the secret, for the first connection, for the gate */
 	CONNECTION_DIALING,
 	CONNECTION_ONLINE,  /* there is an engine, logged in or not */
@@ -32,9 +33,16 @@ enum connection_state {
 
 const char *connection_state_name(enum connection_state state);
 
+/* What is so of the whole machine. */
+struct machine {
+	bool has_network; /* anything but itself can be reached, as far as is known */
+	bool is_asleep;   /* or about to be: nothing begins by itself */
+};
+
 /* What connections share; all of it is borrowed. */
 struct connection_setup {
 	struct turn *turn;
+	const struct machine *machine;
 	struct gate *gate;
 	struct key *key;
 	const struct config_account *config;
@@ -60,17 +68,23 @@ void *connection_owner(const struct connection *connection);
 /* The same account, as read again. */
 void connection_set_config(struct connection *connection, const struct config_account *config);
 
-/* Tries now, when it is stopped, waiting or failed. */
+/* Tries now, when it is stopped, waiting, offline or failed. */
 void connection_start(struct connection *connection);
 
-/* Tries soon if it waits, but not more often than once a second: somebody asks for it. */
+/* Somebody asks for it: tries soon if it waits, but not more often than once a second; at once
+ * without a network, since then nobody is troubled. */
 void connection_hurry(struct connection *connection);
+
+/* The network is another one, or the machine has slept: begins anew at once where the path is gone,
+ * tries at once if it waits for such a change, and asks the server for a proof of life where the
+ * path may have died unseen; has_more: that is so of every path. */
+void connection_check(struct connection *connection, bool has_more);
 
 /* Whether it may dial, or waits until another connection has shown that the account works. */
 void connection_allow(struct connection *connection, bool may_dial);
 
-/* Waits as the leader does, until connection_start(): there is no sense in trying before it has
- * succeeded. Only for one that is unlocking or waiting. */
+/* Waits as the leader does (waiting or offline), until connection_start(): there is no sense in
+ * trying before it has succeeded. Only for one that is unlocking, waiting or offline. */
 void connection_follow(struct connection *connection, const struct connection *leader);
 bool connection_is_following(const struct connection *connection);
 
@@ -113,6 +127,9 @@ void connection_wake(struct connection *connection);
 /* -- questions -- */
 
 enum connection_state connection_state(const struct connection *connection);
+
+/* Neither at rest nor waiting. */
+bool connection_is_under_way(const struct connection *connection);
 struct imap_client *connection_client(const struct connection *connection); /* NULL: none */
 struct imap_mailbox *connection_watched(const struct connection *connection);
 bool connection_is_logged_in(const struct connection *connection);

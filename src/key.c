@@ -237,6 +237,11 @@ bool key_has_failed(const struct key *key)
 	return key->n_refused >= N_TRIES;
 }
 
+bool key_needs_network(const struct key *key)
+{
+	return key_status(key) == KEY_UNAVAILABLE && secret_is_token(key->config);
+}
+
 bool key_is_open_to(const struct key *key, const struct key_user *user)
 {
 	return key->n_refused == 0 || user->was_refused;

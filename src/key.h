@@ -85,6 +85,10 @@ bool key_take_renewal(struct key *key);
 
 bool key_has_failed(const struct key *key);
 
+/* For users that have joined: whether the secret could not be fetched perhaps for want of a
+ * network, which what gives out tokens needs. */
+bool key_needs_network(const struct key *key);
+
 /* Whether this user may try, or shall let the one that was refused go first. */
 bool key_is_open_to(const struct key *key, const struct key_user *user);
 

@@ -302,7 +302,8 @@ static void on_closed(
 	/* What is shown comes before replies. */
 	show_account(account);
 	enum connection_state state = connection_state(connection);
-	bool is_waiting = state == CONNECTION_WAITING || state == CONNECTION_FAILED;
+	bool is_waiting = state == CONNECTION_WAITING || state == CONNECTION_OFFLINE ||
+		state == CONNECTION_FAILED;
 	if (!is_waiting || connection_is_immediate(connection)) {
 		return;
 	}

@@ -6,6 +6,7 @@
 #include "util/text.h"
 
 static const struct failure no_failure;
+static const struct failure asleep = {FAILURE_OFFLINE, "the machine sleeps"};
 
 /* What is to be seen of a mailbox or an account. */
 struct sight {
@@ -54,6 +55,10 @@ static struct sight look_at_connection(const struct connection *connection)
 		sight.failure = connection_failure(connection);
 		sight.next_try_usec = connection_next_try_usec(connection);
 		break;
+	case CONNECTION_OFFLINE:
+		sight.state = ACCOUNT_STATE_OFFLINE;
+		sight.failure = connection_failure(connection);
+		break;
 	case CONNECTION_UNLOCKING:
 	case CONNECTION_DIALING:
 		sight.state = ACCOUNT_STATE_CONNECTING;
@@ -94,12 +99,24 @@ static struct sight look_at_polled(const struct account *account, const struct m
 	return sight;
 }
 
+/* As soon as its connection is gone, or if nobody serves it. */
+static bool is_asleep(const struct account *account, const struct connection *connection)
+{
+	return account->set->machine.is_asleep &&
+		!(connection && connection_is_under_way(connection));
+}
+
 static struct sight look_at_mailbox(const struct account *account, const struct mailbox *mailbox)
 {
 	struct sight sight = {.failure = &no_failure};
 	if (mailbox->is_stopped) {
 		sight.state =
 			mailbox->connection ? ACCOUNT_STATE_INTERRUPTING : ACCOUNT_STATE_STOPPED;
+		return sight;
+	}
+	if (is_asleep(account, mailbox->connection)) {
+		sight.state = ACCOUNT_STATE_OFFLINE;
+		sight.failure = &asleep;
 		return sight;
 	}
 	if (mailbox_is_resting(mailbox, turn_now(account->set->turn))) {
@@ -204,8 +221,15 @@ static bool is_stopped(const struct account *account)
 static struct sight look_at_first(const struct account *account)
 {
 	struct sight sight = {.state = ACCOUNT_STATE_STOPPED, .failure = &no_failure};
-	if (account->n_connections > 0) {
-		sight = look_at_connection(account->connections[0]);
+	const struct connection *first =
+		account->n_connections > 0 ? account->connections[0] : NULL;
+	if (is_asleep(account, first) && !is_stopped(account)) {
+		sight.state = ACCOUNT_STATE_OFFLINE;
+		sight.failure = &asleep;
+		return sight;
+	}
+	if (first) {
+		sight = look_at_connection(first);
 	}
 	if (sight.state == ACCOUNT_STATE_STOPPED && !is_stopped(account)) {
 		sight.state = ACCOUNT_STATE_CONNECTING;

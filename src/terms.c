@@ -1,3 +1,4 @@
+#include "net/address.h"
 #include "terms.h"
 #include "util/clock.h"
 
@@ -22,6 +23,11 @@ struct stream_target terms_target(const struct config_account *config)
 		.trust.client_key = config->client_key,
 		.deadline_usec = CONNECT_USEC,
 	};
+}
+
+bool terms_is_local(const struct config_account *config)
+{
+	return address_is_local_name(config->host);
 }
 
 static enum imap_transport transport(const struct config_account *config)

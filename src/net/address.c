@@ -101,3 +101,21 @@ bool address_is_literal(const char *text, unsigned char *ret_octets, size_t *ret
 	}
 	return len > 0;
 }
+
+bool address_is_local_name(const char *host)
+{
+	unsigned char octets[16];
+	size_t len = 0;
+	if (!address_is_literal(host, octets, &len)) {
+		return strcasecmp(host, "localhost") == 0 || strcasecmp(host, "localhost.") == 0;
+	}
+	union address address = {0};
+	if (len == sizeof(address.in.sin_addr)) {
+		address.in.sin_family = AF_INET;
+		memcpy(&address.in.sin_addr, octets, len);
+	} else {
+		address.in6.sin6_family = AF_INET6;
+		memcpy(&address.in6.sin6_addr, octets, len);
+	}
+	return address_is_loopback(&address);
+}

@@ -27,6 +27,10 @@ bool address_is_loopback(const union address *address);
 /* "192.0.2.1:993", "[2001:db8::1%eth0]:993". */
 void address_print(const union address *address, char text[static ADDRESS_TEXT_SIZE]);
 
+/* Whether a host as configured is this machine by its mere name: "localhost" (RFC 6761 section 6.3)
+ * or the literal of a loopback address. */
+bool address_is_local_name(const char *host);
+
 /* Orders for dialing, RFC 8305 section 4: the families take turns, the first address stays first,
  * and within a family the order (that of RFC 6724, from the resolver) stays. */
 void address_interleave(union address *addresses, size_t n_addresses);

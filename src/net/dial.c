@@ -192,6 +192,16 @@ static void run(struct task *task)
 	}
 }
 
+static union address address_of(int fd)
+{
+	union address address = {0};
+	socklen_t len = sizeof(address);
+	if (getsockname(fd, &address.any, &len) < 0) {
+		address.any.sa_family = AF_UNSPEC;
+	}
+	return address;
+}
+
 int dial_new(struct turn *turn, struct task *owner, const union address *addresses,
 	size_t n_addresses, struct dial **ret_dial)
 {
@@ -240,17 +250,40 @@ bool dial_is_done(const struct dial *dial)
 	return dial->is_done;
 }
 
-int dial_take(struct dial *dial, union address *ret_peer)
+int dial_take(struct dial *dial, union address *ret_ours, union address *ret_theirs)
 {
 	int fd = dial->fd;
 	if (fd >= 0) {
-		*ret_peer = dial->addresses[dial->winner];
+		*ret_ours = address_of(fd);
+		*ret_theirs = dial->addresses[dial->winner];
 		dial->fd = -1;
 	}
 	return fd;
 }
 
+enum path dial_path(const struct dial *dial)
+{
+	bool is_pending = false;
+	for (size_t i = 0; i < dial->n_started; i++) {
+		int fd = dial->attempts[i].writable.fd;
+		if (fd < 0) {
+			continue;
+		}
+		union address ours = address_of(fd);
+		if (path_look(&ours, &dial->addresses[i]) != PATH_GONE) {
+			return PATH_SAME;
+		}
+		is_pending = true;
+	}
+	return is_pending ? PATH_GONE : PATH_UNKNOWN;
+}
+
 const struct failure *dial_failure(const struct dial *dial)
 {
 	return &dial->failure;
+}
+
+bool dial_is_unreachable(const struct dial *dial)
+{
+	return dial->is_done && dial->error != 0 && !is_telling(dial->error);
 }

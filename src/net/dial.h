@@ -9,6 +9,7 @@
 #include <stddef.h>
 
 #include "net/address.h"
+#include "net/path.h"
 #include "util/failure.h"
 #include "util/turn.h"
 
@@ -24,10 +25,19 @@ struct dial *dial_free(struct dial *dial);
 
 bool dial_is_done(const struct dial *dial);
 
-/* The connected socket, now the caller's, and its peer: non-blocking, not inherited by programs,
- * without Nagle's delay, and with keepalives that find a dead peer. -1 when no address answered, or
- * when it has been taken. */
-int dial_take(struct dial *dial, union address *ret_peer);
+/* The connected socket, now the caller's, and its two addresses: non-blocking, not inherited by
+ * programs, without Nagle's delay. What is sent is answered within 30 s (TCP_USER_TIMEOUT), and a
+ * path that died while nothing was said is noticed within 150 s (keepalive: after 120 s, then each
+ * 20 s, for 30 s); reading then says ETIMEDOUT. -1 when no address answered, or when it has been
+ * taken. */
+int dial_take(struct dial *dial, union address *ret_ours, union address *ret_theirs);
+
+/* What has become of the ways that the attempts take: GONE when that is so of all. */
+enum path dial_path(const struct dial *dial);
 
 /* FAILURE_OFFLINE with the reason when it is done and nothing is connected. */
 const struct failure *dial_failure(const struct dial *dial);
+
+/* Then: whether no packet can have reached any of the addresses, for want of an address of ours or
+ * a route. */
+bool dial_is_unreachable(const struct dial *dial);

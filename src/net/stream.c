@@ -60,6 +60,9 @@ struct stream {
 	bool is_shut;   /* closing: all is sent, the peer's end is awaited */
 	bool is_secure;
 	bool is_resumed;
+	bool is_unreachable;
+	union address ours; /* with the peer's: AF_UNSPEC before */
+	union address theirs;
 	const char *tls_version; /* static */
 	char *peer;
 	uint8_t unique_len;
@@ -249,6 +252,7 @@ static void dial_addresses(struct stream *stream)
 	size_t n_addresses = resolve_addresses(stream->resolve, &addresses);
 	if (n_addresses == 0) {
 		stream->failure = *resolve_failure(stream->resolve);
+		stream->is_unreachable = true;
 		end(stream);
 		return;
 	}
@@ -278,16 +282,16 @@ static void connect_further(struct stream *stream)
 	if (!stream->dial || !dial_is_done(stream->dial)) {
 		return;
 	}
-	union address peer;
 	char text[ADDRESS_TEXT_SIZE];
-	int fd = dial_take(stream->dial, &peer);
+	int fd = dial_take(stream->dial, &stream->ours, &stream->theirs);
 	if (fd < 0) {
 		stream->failure = *dial_failure(stream->dial);
+		stream->is_unreachable = dial_is_unreachable(stream->dial);
 		end(stream);
 		return;
 	}
 	stream->dial = dial_free(stream->dial);
-	address_print(&peer, text);
+	address_print(&stream->theirs, text);
 	stream->peer = strdup(text);
 	use_descriptors(stream, fd, fd);
 }
@@ -363,6 +367,7 @@ static void expire(struct stream *stream)
 		(unsigned int)((stream->patience_usec + USEC_PER_SEC - 1) / USEC_PER_SEC);
 	switch (stream->state) {
 	case STREAM_CONNECTING:
+		stream->is_unreachable = stream->resolve != NULL;
 		failure_set(&stream->failure, FAILURE_TIMEOUT, "%.120s %s within %u s",
 			stream->name, stream->resolve ? "was not found" : "did not answer",
 			seconds);
@@ -716,4 +721,21 @@ struct span stream_tls_exporter(const struct stream *stream)
 const char *stream_peer(const struct stream *stream)
 {
 	return stream->peer ? stream->peer : "";
+}
+
+enum path stream_path(const struct stream *stream)
+{
+	if (stream->state == STREAM_CLOSED) {
+		return PATH_UNKNOWN;
+	}
+	if (stream->dial) {
+		return dial_path(stream->dial);
+	}
+	return stream->ours.any.sa_family == AF_UNSPEC ? PATH_UNKNOWN
+						       : path_look(&stream->ours, &stream->theirs);
+}
+
+bool stream_is_unreachable(const struct stream *stream)
+{
+	return stream->is_unreachable;
 }

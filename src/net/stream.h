@@ -16,6 +16,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "net/path.h"
 #include "util/bytes.h"
 #include "util/failure.h"
 #include "util/turn.h"
@@ -110,13 +111,11 @@ struct span stream_tls_exporter(const struct stream *stream);
 /* The peer's address for people ("192.0.2.1:993", "[2001:db8::1]:993", "proxy"); "" before. */
 const char *stream_peer(const struct stream *stream);
 
-/* What has become of the way that the stream takes, after news of the network. */
-enum stream_path {
-	STREAM_PATH_UNKNOWN, /* not connected, or by a command */
-	STREAM_PATH_SAME,
-	STREAM_PATH_OTHER, /* the kernel would choose another address of ours now */
-	STREAM_PATH_GONE,  /* our address is not this machine's any more, or no route leads there */
-};
+/* What has become of the way that the stream takes, after news of the network; while it dials, GONE
+ * when that is so of every attempt. PATH_UNKNOWN while a name is being resolved, for a proxy, and
+ * when closed. */
+enum path stream_path(const struct stream *stream);
 
-/* Asks the kernel, without a packet. */
-enum stream_path stream_path(const struct stream *stream);
+/* Of a closed stream: whether no packet of ours can have reached the server, since its name could
+ * not be resolved, or this machine has no address or route for it. */
+bool stream_is_unreachable(const struct stream *stream);

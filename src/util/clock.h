@@ -13,6 +13,9 @@
 /* µs of CLOCK_BOOTTIME: goes on in suspend, never steps. */
 uint64_t clock_now_usec(void);
 
+/* µs of CLOCK_MONOTONIC: the same, but stands still in suspend. */
+uint64_t clock_monotonic_usec(void);
+
 /* µs since 1970. */
 uint64_t clock_realtime_usec(void);
 

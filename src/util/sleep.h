@@ -10,12 +10,13 @@
 
 struct sleep_watch;
 
-/* owner is borrowed, and woken after a sleep. 0 or -ENOMEM; where the kernel has no such timer, a
- * sleep is noticed in the next turn after it. */
+/* owner is borrowed, and woken after a sleep. 0, -ENOMEM, or a negative errno of timerfd_create(2)
+ * or timerfd_settime(2). */
 int sleep_watch_new(struct turn *turn, struct task *owner, struct sleep_watch **ret_watch);
 
 /* NULL is allowed. Returns NULL. */
 struct sleep_watch *sleep_watch_free(struct sleep_watch *watch);
 
-/* Whether more than a second of sleep has passed since the last call (or the beginning). */
+/* Whether more than a second of sleep has passed since it was last true, or since the beginning. A
+ * clock that was set is no sleep. */
 bool sleep_watch_take(struct sleep_watch *watch);

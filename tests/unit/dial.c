@@ -83,6 +83,7 @@ static struct dialed dial(const union address *addresses, size_t n_addresses)
 	struct turning turning;
 	struct dial *dial = NULL;
 	struct dialed dialed = {0};
+	union address ours;
 	union address peer;
 	turning_init(&turning);
 	uint64_t start = clock_now_usec();
@@ -92,11 +93,11 @@ static struct dialed dial(const union address *addresses, size_t n_addresses)
 	}
 	dialed.usec = clock_now_usec() - start;
 	dialed.failure = *dial_failure(dial);
-	dialed.fd = dial_take(dial, &peer);
+	dialed.fd = dial_take(dial, &ours, &peer);
 	if (dialed.fd >= 0) {
 		address_print(&peer, dialed.text);
 	}
-	assert_int_equal(dial_take(dial, &peer), -1);
+	assert_int_equal(dial_take(dial, &ours, &peer), -1);
 	dial_free(dial);
 	turning_done(&turning);
 	return dialed;
