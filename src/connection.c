@@ -2,55 +2,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "connection.h"
-#include "net/stream.h"
-#include "retry.h"
+#include "connection_private.h"
 #include "terms.h"
 #include "transcript.h"
 #include "util/clock.h"
 #include "util/log.h"
 
-/* Where the last attempt came to nothing: not more often than this, however often somebody asks. */
-#define HURRY_USEC USEC_PER_SEC
-
-/* The same after news of the network, which come in swarms: an address, then a route. */
-#define NEWS_USEC (200 * USEC_PER_MSEC)
-
-/* A name that is still being resolved after so long is perhaps asked of a network that is gone. */
-#define RESOLVED_USEC USEC_PER_SEC
-
 /* So long in IDLE, and what was wrong before is forgiven. */
 #define PROBATION_USEC (60 * USEC_PER_SEC)
-
-struct connection {
-	struct connection_setup setup;
-	void *owner; /* borrowed */
-	struct task task;
-	enum connection_state state;
-	struct failure failure;
-	enum imap_end end; /* WAITING: what kind it was */
-	struct retry retry;
-	uint64_t retry_at;      /* WAITING: when */
-	uint64_t next_try_usec; /* the same, since 1970 */
-	bool is_following;      /* WAITING: as another connection does */
-	uint64_t tried;         /* when the last attempt began */
-	bool may_dial;
-	bool is_held;
-	bool is_key_kept;
-	bool is_logged_in;
-	bool was_logged_in; /* what ended last */
-	bool is_securing;   /* the handshake of STARTTLS is under way */
-	bool is_stopping;
-	struct key_user key_user;
-	struct gate_pass gate_pass;
-	struct stream *stream;
-	struct imap_client *client;
-	struct imap_mailbox *watched; /* borrowed */
-	struct span leftover;     /* octets that the engine did not take; in the shared buffer */
-	struct imap_event closed; /* the last event, which outlives the engine */
-	bool has_closed;
-	struct bytes trace;
-};
 
 const char *connection_state_name(enum connection_state state)
 {
@@ -75,7 +34,7 @@ const char *connection_state_name(enum connection_state state)
 	return "";
 }
 
-static void enter(struct connection *connection, enum connection_state state)
+void connection_enter(struct connection *connection, enum connection_state state)
 {
 	if (connection->state == state) {
 		return;
@@ -84,11 +43,6 @@ static void enter(struct connection *connection, enum connection_state state)
 		connection->setup.number, connection_state_name(state),
 		connection_state_name(connection->state));
 	connection->state = state;
-}
-
-static uint64_t now_of(const struct connection *connection)
-{
-	return turn_now(connection->setup.turn);
 }
 
 struct connection *connection_new(
@@ -109,8 +63,7 @@ struct connection *connection_new(
 	return connection;
 }
 
-/* Lets go of everything that an attempt or a conversation holds. */
-static void tear_down(struct connection *connection)
+void connection_tear_down(struct connection *connection)
 {
 	gate_leave(connection->setup.gate, &connection->gate_pass);
 	key_leave(connection->setup.key, &connection->key_user);
@@ -127,7 +80,7 @@ struct connection *connection_free(struct connection *connection)
 	if (!connection) {
 		return NULL;
 	}
-	tear_down(connection);
+	connection_tear_down(connection);
 	task_done(&connection->task);
 	bytes_done(&connection->trace);
 	free(connection);
@@ -148,233 +101,12 @@ void connection_set_config(struct connection *connection, const struct config_ac
 {
 	connection->setup.config = config;
 }
-
-/* -- beginnings -- */
-
-bool connection_is_under_way(const struct connection *connection)
-{
-	return connection->state == CONNECTION_UNLOCKING ||
-		connection->state == CONNECTION_DIALING || connection->state == CONNECTION_ONLINE ||
-		connection->state == CONNECTION_CLOSING;
-}
-
-void connection_start(struct connection *connection)
-{
-	if (connection_is_under_way(connection)) {
-		return;
-	}
-	connection->is_stopping = false;
-	connection->failure = (struct failure){0};
-	connection->retry_at = USEC_NEVER;
-	connection->is_following = false;
-	connection->tried = now_of(connection);
-	enter(connection, CONNECTION_UNLOCKING);
-	if (key_is_open_to(connection->setup.key, &connection->key_user)) {
-		/* Those that start together share what is fetched. What goes wrong here is seen
-		 * when its task joins again. */
-		key_join(connection->setup.key, &connection->key_user);
-	}
-	task_wake(&connection->task);
-}
-
-static void wait_until(struct connection *connection, uint64_t retry)
-{
-	uint64_t now = now_of(connection);
-	connection->retry_at = retry;
-	connection->next_try_usec = clock_realtime_usec() + (retry > now ? retry - now : 0);
-	connection->is_following = false;
-	enter(connection, CONNECTION_WAITING);
-	task_wake(&connection->task);
-}
-
-static void try_after(struct connection *connection, uint64_t pause_usec)
-{
-	uint64_t soonest = connection->was_logged_in ? 0 : connection->tried + pause_usec;
-	if (soonest <= now_of(connection)) {
-		connection_start(connection);
-	} else if (soonest < connection->retry_at) {
-		wait_until(connection, soonest);
-	}
-}
-
-void connection_hurry(struct connection *connection)
-{
-	if (connection->is_following) {
-		return;
-	}
-	if (connection->state == CONNECTION_WAITING) {
-		try_after(connection, HURRY_USEC);
-	} else if (connection->state == CONNECTION_OFFLINE) {
-		connection_start(connection);
-	}
-}
-
 void connection_allow(struct connection *connection, bool may_dial)
 {
 	if (may_dial && !connection->may_dial) {
 		task_wake(&connection->task);
 	}
 	connection->may_dial = may_dial;
-}
-
-void connection_follow(struct connection *connection, const struct connection *leader)
-{
-	key_leave(connection->setup.key, &connection->key_user);
-	gate_leave(connection->setup.gate, &connection->gate_pass);
-	connection->failure = leader->failure;
-	connection->retry_at = USEC_NEVER;
-	connection->next_try_usec = leader->next_try_usec;
-	connection->is_following = true;
-	enter(connection, leader->state);
-}
-
-/* -- ends -- */
-
-static uint64_t choose_wait(struct connection *connection, enum imap_end end, uint64_t retry_after)
-{
-	struct key *key = connection->setup.key;
-	enum key_verdict verdict = KEY_LATER;
-	if (end == IMAP_END_CREDENTIALS) {
-		verdict = key_refused(key, &connection->key_user);
-	}
-	uint64_t wait = retry_wait_usec(&connection->retry, end, retry_after, verdict);
-	if (end == IMAP_END_TOKEN) {
-		key_discard(key);
-	}
-	return wait;
-}
-
-static void log_end(const struct connection *connection, uint64_t wait)
-{
-	const struct failure *failure = &connection->failure;
-	char next[64] = "not tried again by itself";
-	if (wait != USEC_NEVER) {
-		snprintf(next, sizeof(next), "next attempt in %.1f s",
-			(double)wait / (double)USEC_PER_SEC);
-	}
-	log_warning(connection->setup.config->name, NULL, "connection=%u ended, %s: %s: %s",
-		connection->setup.number, next, failure_name(failure->kind), failure->text);
-}
-
-static void rest(struct connection *connection)
-{
-	connection->is_stopping = false;
-	connection->failure = (struct failure){0};
-	enter(connection, CONNECTION_STOPPED);
-}
-
-/* The owner learns of it by the event CLOSED. */
-static void put_closed(
-	struct connection *connection, const struct failure *failure, enum imap_end end)
-{
-	connection->closed = (struct imap_event){
-		.kind = IMAP_EVENT_CLOSED,
-		.failure = *failure,
-		.end = end,
-	};
-	connection->has_closed = true;
-	connection->was_logged_in = connection->is_logged_in;
-}
-
-/* Whether that is why an attempt came to nothing. What is on this machine needs none. */
-static bool lacks_network(const struct connection *connection, enum imap_end end)
-{
-	if (connection->setup.machine->has_network || connection->is_logged_in) {
-		return false;
-	}
-	if (end == IMAP_END_CREDENTIALS) {
-		return key_needs_network(connection->setup.key);
-	}
-	return connection->stream && stream_is_unreachable(connection->stream) &&
-		!terms_is_local(connection->setup.config);
-}
-
-static void lie_down(struct connection *connection, const struct failure *failure)
-{
-	struct failure offline;
-	failure_set(&offline, FAILURE_OFFLINE, "there is no network: %s", failure->text);
-	put_closed(connection, &offline, IMAP_END_ORDINARY);
-	tear_down(connection);
-	connection->failure = offline;
-	connection->retry_at = USEC_NEVER;
-	connection->is_following = false;
-	log_info(connection->setup.config->name, NULL, "connection=%u is offline: %s",
-		connection->setup.number, offline.text);
-	enter(connection, CONNECTION_OFFLINE);
-	task_wake(&connection->task);
-}
-
-static void over(struct connection *connection, const struct failure *failure, enum imap_end end,
-	uint64_t retry_after)
-{
-	if (!connection->is_stopping && lacks_network(connection, end)) {
-		lie_down(connection, failure);
-		return;
-	}
-	put_closed(connection, failure, end);
-	if (connection->is_stopping || !failure_is_set(failure)) {
-		struct stream *stream = connection->stream;
-		connection->stream = NULL;
-		tear_down(connection);
-		connection->stream = stream;
-		if (stream && stream_state(stream) == STREAM_OPEN) {
-			stream_close(stream);
-			enter(connection, CONNECTION_CLOSING);
-		} else {
-			connection->stream = stream_free(stream);
-			rest(connection);
-		}
-		task_wake(&connection->task);
-		return;
-	}
-	uint64_t wait = choose_wait(connection, end, retry_after);
-	tear_down(connection);
-	connection->failure = *failure;
-	connection->end = end;
-	log_end(connection, wait);
-	if (wait == USEC_NEVER) {
-		enter(connection, CONNECTION_FAILED);
-		task_wake(&connection->task);
-	} else {
-		wait_until(connection, now_of(connection) + wait);
-	}
-}
-
-static void over_for(struct connection *connection, enum failure_kind kind, const char *text)
-{
-	struct failure failure;
-	failure_set(&failure, kind, "%s", text);
-	over(connection, &failure, IMAP_END_ORDINARY, 0);
-}
-
-void connection_abort(struct connection *connection, const struct failure *failure)
-{
-	if (connection->state == CONNECTION_DIALING || connection->state == CONNECTION_ONLINE) {
-		over(connection, failure, IMAP_END_ORDINARY, 0);
-	}
-}
-
-void connection_cut(struct connection *connection)
-{
-	if (connection->client) {
-		put_closed(connection, &(struct failure){0}, IMAP_END_ORDINARY);
-	}
-	tear_down(connection);
-	connection->retry_at = USEC_NEVER;
-	rest(connection);
-	task_wake(&connection->task);
-}
-
-void connection_stop(struct connection *connection)
-{
-	connection->is_stopping = true;
-	if (connection->state == CONNECTION_ONLINE) {
-		/* Also while it logs in: the engine knows how to leave. */
-		imap_client_logout(connection->client, now_of(connection));
-		task_wake(&connection->task);
-	} else if (connection->state != CONNECTION_CLOSING) {
-		connection_cut(connection);
-	}
 }
 
 void connection_hold(struct connection *connection, bool is_held)
@@ -400,7 +132,7 @@ int connection_watch(struct connection *connection, struct imap_mailbox *view)
 	if (!connection->client) {
 		return 0;
 	}
-	return imap_client_watch(connection->client, view, now_of(connection));
+	return imap_client_watch(connection->client, view, connection_now(connection));
 }
 
 void connection_drop(struct connection *connection, struct imap_mailbox *view)
@@ -409,90 +141,9 @@ void connection_drop(struct connection *connection, struct imap_mailbox *view)
 		connection->watched = NULL;
 	}
 	if (connection->client) {
-		imap_client_drop(connection->client, view, now_of(connection));
+		imap_client_drop(connection->client, view, connection_now(connection));
 	}
 	task_wake(&connection->task);
-}
-
-/* -- changes of the network -- */
-
-/* What is wrong with it may be over: portals of hotels have certificates, too. Throttling, limits
- * and credentials are not the network's. */
-static bool waits_for_network(const struct connection *connection)
-{
-	enum failure_kind kind = connection->failure.kind;
-	return connection->end == IMAP_END_ORDINARY &&
-		(kind == FAILURE_OFFLINE || kind == FAILURE_TIMEOUT ||
-			kind == FAILURE_CERTIFICATE_INVALID);
-}
-
-/* Not the wait after a failure, but neither a reason to forget those before. */
-static void begin_anew(struct connection *connection)
-{
-	struct failure failure;
-	failure_set(&failure, FAILURE_OFFLINE, "the way to the server is gone");
-	log_info(connection->setup.config->name, NULL, "connection=%u cut: %s",
-		connection->setup.number, failure.text);
-	put_closed(connection, &failure, IMAP_END_ORDINARY);
-	tear_down(connection);
-	connection->failure = failure;
-	connection->end = IMAP_END_ORDINARY;
-	wait_until(connection, now_of(connection));
-}
-
-static void check_dialing(struct connection *connection, bool has_more)
-{
-	enum path path = stream_path(connection->stream);
-	bool is_stuck = path == PATH_UNKNOWN && has_more &&
-		connection->tried + RESOLVED_USEC <= now_of(connection);
-	if (path == PATH_GONE || is_stuck) {
-		/* Nothing was said yet: the secret, and the place in the gate, are kept. */
-		connection->stream = stream_free(connection->stream);
-		connection->tried = now_of(connection);
-		enter(connection, CONNECTION_UNLOCKING);
-		task_wake(&connection->task);
-	}
-}
-
-static void check_online(struct connection *connection, bool has_more)
-{
-	enum path path = stream_path(connection->stream);
-	if (path == PATH_GONE) {
-		begin_anew(connection);
-	} else if (connection->is_logged_in && (has_more || path != PATH_SAME)) {
-		imap_client_probe(connection->client, now_of(connection));
-		task_wake(&connection->task);
-	}
-}
-
-void connection_check(struct connection *connection, bool has_more)
-{
-	switch (connection->state) {
-	case CONNECTION_STOPPED:
-	case CONNECTION_UNLOCKING:
-	case CONNECTION_CLOSING:
-	case CONNECTION_FAILED:
-		break;
-	case CONNECTION_WAITING:
-		if (!connection->is_following && waits_for_network(connection)) {
-			try_after(connection, NEWS_USEC);
-		}
-		break;
-	case CONNECTION_OFFLINE:
-		if (!connection->is_following &&
-			(has_more || connection->setup.machine->has_network)) {
-			try_after(connection, NEWS_USEC);
-		}
-		break;
-	case CONNECTION_DIALING:
-		check_dialing(connection, has_more);
-		break;
-	case CONNECTION_ONLINE:
-		if (!connection->is_stopping) {
-			check_online(connection, has_more);
-		}
-		break;
-	}
 }
 
 /* -- the work -- */
@@ -503,10 +154,10 @@ static bool dial(struct connection *connection)
 	int error =
 		stream_new(connection->setup.turn, &connection->task, &target, &connection->stream);
 	if (error < 0) {
-		over_for(connection, FAILURE_LIMIT_EXCEEDED, strerror(-error));
+		connection_over_for(connection, FAILURE_LIMIT_EXCEEDED, strerror(-error));
 		return true;
 	}
-	enter(connection, CONNECTION_DIALING);
+	connection_enter(connection, CONNECTION_DIALING);
 	return true;
 }
 
@@ -516,10 +167,10 @@ static bool unlock(struct connection *connection)
 {
 	struct key *key = connection->setup.key;
 	if (key_has_failed(key)) {
-		tear_down(connection);
+		connection_tear_down(connection);
 		failure_set(&connection->failure, FAILURE_AUTHENTICATION_FAILED,
 			"the server refused the credentials twice");
-		enter(connection, CONNECTION_FAILED);
+		connection_enter(connection, CONNECTION_FAILED);
 		return false;
 	}
 	if (!key_is_open_to(key, &connection->key_user)) {
@@ -527,7 +178,7 @@ static bool unlock(struct connection *connection)
 	}
 	int error = key_join(key, &connection->key_user);
 	if (error < 0) {
-		over_for(connection, FAILURE_AUTHENTICATION_FAILED, strerror(-error));
+		connection_over_for(connection, FAILURE_AUTHENTICATION_FAILED, strerror(-error));
 		return true;
 	}
 	switch (key_status(key)) {
@@ -535,7 +186,7 @@ static bool unlock(struct connection *connection)
 		return false;
 	case KEY_UNAVAILABLE: {
 		struct failure failure = *key_failure(key);
-		over(connection, &failure, IMAP_END_CREDENTIALS, 0);
+		connection_over(connection, &failure, IMAP_END_CREDENTIALS, 0);
 		return true;
 	}
 	case KEY_READY:
@@ -553,19 +204,19 @@ static bool begin_conversation(struct connection *connection)
 	struct imap_client_options options =
 		terms_options(connection->setup.config, key_kind(key), key_is_without_plus(key));
 	options.seed = clock_random();
-	uint64_t now = now_of(connection);
+	uint64_t now = connection_now(connection);
 	connection->client = imap_client_new(&options, now);
 	if (!connection->client) {
-		over_for(connection, FAILURE_LIMIT_EXCEEDED, "out of memory");
+		connection_over_for(connection, FAILURE_LIMIT_EXCEEDED, "out of memory");
 		return true;
 	}
 	if (connection->setup.trace_fd >= 0) {
 		imap_client_set_trace(connection->client, &connection->trace);
 	}
-	enter(connection, CONNECTION_ONLINE);
+	connection_enter(connection, CONNECTION_ONLINE);
 	if (connection->watched &&
 		imap_client_watch(connection->client, connection->watched, now) < 0) {
-		over_for(connection, FAILURE_LIMIT_EXCEEDED, "out of memory");
+		connection_over_for(connection, FAILURE_LIMIT_EXCEEDED, "out of memory");
 	}
 	return true;
 }
@@ -592,20 +243,20 @@ static bool wait_for_stream(struct connection *connection)
 		break;
 	}
 	struct failure failure = stream_end(connection);
-	over(connection, &failure, IMAP_END_ORDINARY, 0);
+	connection_over(connection, &failure, IMAP_END_ORDINARY, 0);
 	return true;
 }
 
 static void lose_stream(struct connection *connection)
 {
 	struct failure failure = stream_end(connection);
-	imap_client_disconnected(connection->client, &failure, now_of(connection));
+	imap_client_disconnected(connection->client, &failure, connection_now(connection));
 }
 
 static void tick(struct connection *connection)
 {
 	uint64_t slack;
-	uint64_t now = now_of(connection);
+	uint64_t now = connection_now(connection);
 	if (imap_client_deadline(connection->client, &slack) <= now) {
 		imap_client_tick(connection->client, now);
 	}
@@ -621,7 +272,7 @@ static bool secure(struct connection *connection)
 		break;
 	case STREAM_OPEN:
 		connection->is_securing = false;
-		imap_client_secured(connection->client, now_of(connection));
+		imap_client_secured(connection->client, connection_now(connection));
 		return true;
 	case STREAM_CLOSED:
 		connection->is_securing = false;
@@ -648,7 +299,7 @@ static bool is_held(const struct connection *connection)
 
 static bool converse(struct connection *connection)
 {
-	uint64_t now = now_of(connection);
+	uint64_t now = connection_now(connection);
 	forgive(connection, now);
 	if (connection->is_securing) {
 		return secure(connection);
@@ -684,7 +335,7 @@ bool connection_step(struct connection *connection)
 	case CONNECTION_FAILED:
 		return false;
 	case CONNECTION_WAITING:
-		if (connection->retry_at > now_of(connection) ||
+		if (connection->retry_at > connection_now(connection) ||
 			connection->setup.machine->is_asleep) {
 			return false;
 		}
@@ -699,7 +350,7 @@ bool connection_step(struct connection *connection)
 	case CONNECTION_CLOSING:
 		if (stream_state(connection->stream) == STREAM_CLOSED) {
 			connection->stream = stream_free(connection->stream);
-			rest(connection);
+			connection_rest(connection);
 		}
 		return false;
 	}
@@ -710,7 +361,7 @@ static void start_tls(struct connection *connection)
 {
 	int error = stream_start_tls(connection->stream);
 	if (error < 0) {
-		over_for(connection, FAILURE_PROTOCOL_ERROR, "TLS could not be begun");
+		connection_over_for(connection, FAILURE_PROTOCOL_ERROR, "TLS could not be begun");
 		return;
 	}
 	connection->is_securing = true;
@@ -721,10 +372,11 @@ static void start_deflate(struct connection *connection)
 	int error = stream_start_deflate(connection->stream, connection->leftover);
 	connection->leftover = (struct span){0};
 	if (error < 0) {
-		over_for(connection, FAILURE_PROTOCOL_ERROR, "DEFLATE could not be begun");
+		connection_over_for(
+			connection, FAILURE_PROTOCOL_ERROR, "DEFLATE could not be begun");
 		return;
 	}
-	imap_client_compressed(connection->client, now_of(connection));
+	imap_client_compressed(connection->client, connection_now(connection));
 }
 
 static void give_credentials(struct connection *connection)
@@ -734,11 +386,11 @@ static void give_credentials(struct connection *connection)
 		connection->setup.config, key_kind(key), key_value(key), connection->stream);
 	if (credentials.kind != IMAP_SECRET_NONE && !credentials.secret) {
 		/* Somebody else found out that it is of no use: a new one is fetched. */
-		over_for(connection, FAILURE_AUTHENTICATION_FAILED,
+		connection_over_for(connection, FAILURE_AUTHENTICATION_FAILED,
 			"the credentials were refused to another connection");
 		return;
 	}
-	imap_client_credentials(connection->client, &credentials, now_of(connection));
+	imap_client_credentials(connection->client, &credentials, connection_now(connection));
 }
 
 static void note_login(struct connection *connection)
@@ -784,7 +436,7 @@ static bool handle(struct connection *connection, struct imap_event *event)
 	case IMAP_EVENT_CLOSED: {
 		note_plus(connection);
 		struct failure failure = event->failure;
-		over(connection, &failure, event->end, event->retry_after_usec);
+		connection_over(connection, &failure, event->end, event->retry_after_usec);
 		return false;
 	}
 	case IMAP_EVENT_STATE:
@@ -838,7 +490,7 @@ static void send(struct connection *connection)
 		if (len == 0) {
 			return;
 		}
-		imap_client_sent(connection->client, (size_t)len, now_of(connection));
+		imap_client_sent(connection->client, (size_t)len, connection_now(connection));
 	}
 }
 
@@ -896,7 +548,7 @@ bool connection_is_logged_in(const struct connection *connection)
 bool connection_is_immediate(const struct connection *connection)
 {
 	return connection->state == CONNECTION_WAITING &&
-		connection->retry_at <= now_of(connection);
+		connection->retry_at <= connection_now(connection);
 }
 
 bool connection_was_logged_in(const struct connection *connection)

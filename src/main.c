@@ -8,6 +8,7 @@
  *     text, failure, log          what people read
  *     clock, backoff              time and chance
  *     turn                        tasks and deadlines in the loop
+ *     sleep                       notices that the machine slept
  *     shell                       commands of the configuration
  *
  *   imap/       the engine: octets and time in, octets and events out; no socket, no clock
@@ -25,6 +26,7 @@
  *     stream                      what the rest of the program sees of it
  *     resolve, address, dial, proxy    how it is connected
  *     wire, tls, tls_certificate, ticket, deflate    what it goes through
+ *     network, path               news of this machine's network, and what they mean
  *
  *   mime/       header texts and bodies as people read them
  *     header, date, parameter, charset
@@ -35,7 +37,7 @@
  *   message     a message as the bus shows it
  *   secret      passwords and tokens; secret_command, secret_memory
  *   terms, key, gate, retry, watch, transcript    what a connection needs
- *   connection  a stream and an engine, held together and renewed
+ *   connection, connection_attempt    a stream and an engine, held together and renewed
  *   mailbox     a mailbox followed; mailbox_follow, delta
  *   account, accounts    all of it, as account.h shows it; listing, share, serve, show
  *   call, wish  what callers want
@@ -74,12 +76,14 @@
 #include "dbus/service.h"
 #include "folder.h"
 #include "mime/header.h"
+#include "net/network.h"
 #include "options.h"
 #include "state.h"
 #include "supervisor.h"
 #include "util/clock.h"
 #include "util/list.h"
 #include "util/log.h"
+#include "util/sleep.h"
 #include "util/turn.h"
 
 /* The contract gives us 2 s from SIGTERM on; the accounts take 1.5 s at most. */
@@ -92,12 +96,14 @@ struct daemon {
 	int trace_fd;
 	struct ev_loop *loop;
 	struct turn *turn;
-	struct task task;     /* woken by accounts, bus and service: see what they have */
+	struct task task;     /* woken by what tells something: see what they have */
 	struct task deadline; /* of stopping */
 	struct state *state;
 	struct accounts *accounts;
 	struct bus *bus;
 	struct service *service;
+	struct network *network;
+	struct sleep_watch *sleep_watch;
 	struct supervisor supervisor;
 	struct ev_signal sigterm;
 	struct ev_signal sigint;
@@ -250,9 +256,22 @@ static bool has_stopped(const struct daemon *daemon)
 	return accounts_is_quiet(daemon->accounts) && !bus_is_writing(daemon->bus);
 }
 
+/* What the machine tells concerns the accounts alone. */
+static void watch_machine(struct daemon *daemon)
+{
+	unsigned int news = network_take_news(daemon->network);
+	if (news != 0) {
+		accounts_network_changed(daemon->accounts, news, network_is_up(daemon->network));
+	}
+	if (sleep_watch_take(daemon->sleep_watch)) {
+		accounts_wake(daemon->accounts);
+	}
+}
+
 static void on_task(struct task *task)
 {
 	struct daemon *daemon = list_entry(task, struct daemon, task);
+	watch_machine(daemon);
 	service_run(daemon->service);
 	switch (service_state(daemon->service)) {
 	case SERVICE_STATE_STARTING:
@@ -382,6 +401,15 @@ static int start(struct daemon *daemon)
 		log_error(NULL, NULL, "cannot begin: %s", strerror(-error));
 		return EXIT_FAILURE;
 	}
+	error = network_new(daemon->turn, &daemon->task, &daemon->network);
+	if (error == 0) {
+		error = sleep_watch_new(daemon->turn, &daemon->task, &daemon->sleep_watch);
+	}
+	if (error < 0) {
+		log_error(NULL, NULL, "cannot begin: %s", strerror(-error));
+		return EXIT_FAILURE;
+	}
+	accounts_network_changed(daemon->accounts, 0, network_is_up(daemon->network));
 	supervisor_init(&daemon->supervisor, daemon->turn, daemon->accounts);
 	/* Before the bus name is asked for: whoever waits for the name finds the accounts. */
 	int code = configure_at_start(daemon);
@@ -415,6 +443,8 @@ static void finish(struct daemon *daemon)
 	supervisor_done(&daemon->supervisor);
 	service_free(daemon->service);
 	bus_free(daemon->bus);
+	sleep_watch_free(daemon->sleep_watch);
+	network_free(daemon->network);
 	accounts_free(daemon->accounts);
 	state_close(daemon->state);
 	task_done(&daemon->task);
