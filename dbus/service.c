@@ -36,6 +36,7 @@ struct service {
 	sd_bus_slot *manager_slot;
 	sd_bus_slot *name_slot;
 	sd_bus_slot *left_slot;
+	sd_bus_slot *taken_slot; /* NULL: the bus has taken in all that it was told */
 };
 
 static const char *state_name(enum service_state state)
@@ -178,6 +179,7 @@ struct service *service_free(struct service *service)
 	requests_done(&service->root.reloads);
 	requests_done(&service->reloaded);
 	objects_done(&service->objects);
+	sd_bus_slot_unref(service->taken_slot);
 	sd_bus_slot_unref(service->name_slot);
 	sd_bus_slot_unref(service->left_slot);
 	sd_bus_slot_unref(service->manager_slot);
@@ -317,27 +319,75 @@ static int tell(struct service *service, const struct account_event *event)
 	return 0;
 }
 
+/* A bus that ends makes its own end of what was asked: it took nothing in. */
+static int on_taken(sd_bus_message *reply, void *userdata, sd_bus_error *error)
+{
+	(void)reply;
+	(void)error;
+	struct service *service = userdata;
+	service->taken_slot = sd_bus_slot_unref(service->taken_slot);
+	if (!bus_is_lost(service->bus)) {
+		accounts_announced(service->accounts);
+		task_wake(service->owner);
+	}
+	return 1;
+}
+
+/* What has left the process may still be in a socket before a bus that stands still, or ends. The
+ * bus does everything in order: when it answers this, it has passed the signals on. */
+static int ask_whether_taken(struct service *service)
+{
+	sd_bus_message *call;
+	int error = sd_bus_message_new_method_call(bus_connection(service->bus), &call,
+		"org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus", "GetId");
+	if (error < 0) {
+		return error;
+	}
+	/* However long it takes. */
+	error = sd_bus_call_async(bus_connection(service->bus), &service->taken_slot, call,
+		on_taken, service, UINT64_MAX);
+	sd_bus_message_unref(call);
+	return error < 0 ? error : 0;
+}
+
+static void fail(struct service *service, int error)
+{
+	if (!bus_is_lost(service->bus)) {
+		log_error(NULL, NULL, "what happened cannot be told on the bus: %s",
+			strerror(-error));
+		enter(service, SERVICE_STATE_FAILED);
+	}
+}
+
 /* A signal that cannot be sent would be mail that is never announced, hence the end. */
 void service_run(struct service *service)
 {
 	if (service->state != SERVICE_STATE_RUNNING) {
 		return;
 	}
-	while (!bus_is_lost(service->bus) && !bus_is_writing(service->bus)) {
+	while (!bus_is_lost(service->bus) && !service_is_telling(service)) {
 		const struct account_event *event = accounts_next_event(service->accounts);
-		if (!event) {
+		int error = 0;
+		if (event) {
+			error = tell(service, event);
+		} else {
 			requests_answer_all(&service->reloaded, FAILURE_NONE, NULL);
-			accounts_announced(service->accounts);
-			return;
+			if (!accounts_has_announcement(service->accounts)) {
+				return;
+			}
+			error = ask_whether_taken(service);
 		}
-		int error = tell(service, event);
-		if (error < 0 && !bus_is_lost(service->bus)) {
-			log_error(NULL, NULL, "what happened cannot be told on the bus: %s",
-				strerror(-error));
-			enter(service, SERVICE_STATE_FAILED);
+		if (error < 0) {
+			fail(service, error);
 			return;
 		}
 	}
+}
+
+bool service_is_telling(struct service *service)
+{
+	return !bus_is_lost(service->bus) &&
+		(bus_is_writing(service->bus) || service->taken_slot != NULL);
 }
 
 bool service_wants_reload(const struct service *service)

@@ -3,8 +3,8 @@
  *
  * Events are popped only while nothing waits for the bus to take it, so that a stalled bus holds
  * back the mail instead of growing memory; and what was popped is confirmed to the accounts (which
- * makes it durable) only when it has left the process. Reading the configuration is the owner's
- * task.
+ * makes it durable) only when the bus has taken it in: it may end at any moment, too. Reading the
+ * configuration is the owner's task.
  */
 #pragma once
 
@@ -41,6 +41,9 @@ enum service_state service_state(const struct service *service);
 /* Tells what is to be told, as far as the bus takes it. Once the state is failed nothing more is
  * told nor confirmed: the next start will tell it. */
 void service_run(struct service *service);
+
+/* Whether something is on its way to the bus, which has not taken it in yet. */
+bool service_is_telling(struct service *service);
 
 /* Whether somebody called Reload and waits for service_reloaded(). */
 bool service_wants_reload(const struct service *service);

@@ -9,7 +9,7 @@
  *   account: stopped, offline, waiting, unlocking, dialing, online, failed
  *
  * Popping an event says: what the one before told has left for the bus. accounts_announced() says
- * that all popped so far has left the process, and is what makes it durable.
+ * that the bus has all that was popped so far, and is what makes it durable.
  */
 #pragma once
 
@@ -175,9 +175,12 @@ struct account_event {
 /* The next event, or NULL. */
 struct account_event *accounts_next_event(struct accounts *accounts);
 
-/* All that was popped before the last accounts_next_event() that gave NULL has left the process:
- * the changes it told are committed in one transaction. Cheap when there is nothing to commit. */
+/* All that was popped before the last accounts_next_event() that gave NULL has been told: the
+ * changes behind it are committed in one transaction. Cheap when there is nothing to commit. */
 void accounts_announced(struct accounts *accounts);
+
+/* Whether there is something that accounts_announced() has not tried to commit yet. */
+bool accounts_has_announcement(const struct accounts *accounts);
 
 /* -- wishes. Each returns an id, not 0, and is answered by exactly one REPLY event (also when it is
  * refused at once, but never inside the call), within 20 s but for fetch_raw while octets arrive.

@@ -412,6 +412,11 @@ void accounts_announced(struct accounts *accounts)
 	commit(accounts);
 }
 
+bool accounts_has_announcement(const struct accounts *accounts)
+{
+	return accounts->queue.has_told;
+}
+
 /* -- questions -- */
 
 size_t accounts_count(const struct accounts *accounts)

@@ -253,7 +253,7 @@ static void stop(struct daemon *daemon, int exit_code)
 /* Whether nothing is connected any more and all that happened has been told. */
 static bool has_stopped(const struct daemon *daemon)
 {
-	return accounts_is_quiet(daemon->accounts) && !bus_is_writing(daemon->bus);
+	return accounts_is_quiet(daemon->accounts) && !service_is_telling(daemon->service);
 }
 
 /* What the machine tells concerns the accounts alone. */

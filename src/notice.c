@@ -175,12 +175,14 @@ struct account_event *notice_queue_next(struct notice_queue *queue)
 		queue->current = notice;
 		return &notice->told;
 	}
+	queue->has_told = queue->has_told || !list_is_empty(&queue->popped);
 	append_all(&queue->told, &queue->popped);
 	return NULL;
 }
 
 int notice_queue_commit(struct notice_queue *queue)
 {
+	queue->has_told = false;
 	if (list_is_empty(&queue->told)) {
 		return 0;
 	}

@@ -32,6 +32,7 @@ struct notice_queue {
 	struct account_event shown;
 	struct list popped; /* deltas of what was popped */
 	struct list told;   /* deltas that may be committed */
+	bool has_told;      /* some of them since the last commit, or attempt at it */
 	size_t n;
 	size_t size;
 };

@@ -107,6 +107,7 @@ class Bus:
     async def _connect(self):
         self._bus = dbus_next.aio.MessageBus(bus_address=self.address, negotiate_unix_fd=True)
         await self._bus.connect()
+        self._end = asyncio.ensure_future(self._wait_for_end())
         self.unique_name = self._bus.unique_name
         self._bus.add_message_handler(self._on_message)
         for rule in (
@@ -119,6 +120,16 @@ class Bus:
         if owner and not self.owner:
             reply = await self._driver("GetNameOwner", "s", NAME)
             self._on_owner(reply.body[0], time.monotonic())
+
+    async def _wait_for_end(self):
+        try:
+            await self._bus.wait_for_disconnect()
+        except (EOFError, OSError):
+            pass  # the bus was killed
+
+    async def _disconnect(self):
+        self._bus.disconnect()
+        await self._end
 
     def _driver(self, member, signature, *arguments):
         return self._bus.call(
@@ -138,8 +149,8 @@ class Bus:
         self._others.clear()
         if self._loop.is_closed():
             return
-        if hasattr(self, "_bus"):
-            self._loop.call_soon_threadsafe(self._bus.disconnect)
+        if hasattr(self, "_end"):
+            self._run(self._disconnect())
             # Its last turn takes the connection's watchers out of the loop.
             self._run(asyncio.sleep(0))
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -329,6 +340,14 @@ class Bus:
             body=list(arguments),
         )
         return asyncio.run_coroutine_threadsafe(self._bus.call(message), self._loop)
+
+    def emit(self, signal):
+        """Sends a signal, a dbus_next.Message, and returns when the bus has it."""
+        self._run(self._emit(signal))
+
+    async def _emit(self, signal):
+        self._bus.send(signal)
+        await self._driver("GetId", "")
 
     def reply(self, member, signature="", *arguments, timeout=SECONDS, **where):
         """Calls and returns the reply as a message: its unix_fds, its signature."""

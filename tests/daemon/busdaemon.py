@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import signal
 import subprocess
 
 # No service directories: a session bus would start notification daemons and keyrings.
@@ -55,4 +56,13 @@ class BusDaemon:
 
     def stop(self):
         self._process.terminate()
+        self._process.wait()
+
+    def freeze(self):
+        """It stands still."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def kill(self):
+        """As a crash ends it."""
+        self._process.kill()
         self._process.wait()
