@@ -49,10 +49,12 @@
  *     root, request               the methods, and their replies that come later
  *     object, property            accounts and mailboxes as objects
  *     body, dictionary, error     what is in messages
+ *     logind                      the machine's sleep, on the system bus
  *
  *   options     the command line
  *   folder      where the state lives
  *   supervisor  the service manager that started us
+ *   machine     the machine's network and sleep, and what they mean for the accounts
  *
  * This file is the wiring: it makes the parts, gives each what it needs, wakes up when one of them
  * has something to say, and takes them apart again.
@@ -75,15 +77,14 @@
 #include "dbus/bus.h"
 #include "dbus/service.h"
 #include "folder.h"
+#include "machine.h"
 #include "mime/header.h"
-#include "net/network.h"
 #include "options.h"
 #include "state.h"
 #include "supervisor.h"
 #include "util/clock.h"
 #include "util/list.h"
 #include "util/log.h"
-#include "util/sleep.h"
 #include "util/turn.h"
 
 /* The contract gives us 2 s from SIGTERM on; the accounts take 1.5 s at most. */
@@ -102,8 +103,7 @@ struct daemon {
 	struct accounts *accounts;
 	struct bus *bus;
 	struct service *service;
-	struct network *network;
-	struct sleep_watch *sleep_watch;
+	struct machine machine;
 	struct supervisor supervisor;
 	struct ev_signal sigterm;
 	struct ev_signal sigint;
@@ -216,6 +216,7 @@ static void reload(struct daemon *daemon)
 	}
 	char *text = bytes_steal(&problems);
 	bytes_done(&problems);
+	machine_look_again(&daemon->machine);
 	if (error == 0) {
 		log_info(NULL, NULL, "configuration read again: %s", daemon->config_path);
 		service_reloaded(daemon->service, FAILURE_NONE, NULL);
@@ -256,22 +257,12 @@ static bool has_stopped(const struct daemon *daemon)
 	return accounts_is_quiet(daemon->accounts) && !service_is_telling(daemon->service);
 }
 
-/* What the machine tells concerns the accounts alone. */
-static void watch_machine(struct daemon *daemon)
-{
-	unsigned int news = network_take_news(daemon->network);
-	if (news != 0) {
-		accounts_network_changed(daemon->accounts, news, network_is_up(daemon->network));
-	}
-	if (sleep_watch_take(daemon->sleep_watch)) {
-		accounts_wake(daemon->accounts);
-	}
-}
-
 static void on_task(struct task *task)
 {
 	struct daemon *daemon = list_entry(task, struct daemon, task);
-	watch_machine(daemon);
+	if (!daemon->is_stopping) {
+		machine_run(&daemon->machine);
+	}
 	service_run(daemon->service);
 	switch (service_state(daemon->service)) {
 	case SERVICE_STATE_STARTING:
@@ -401,15 +392,11 @@ static int start(struct daemon *daemon)
 		log_error(NULL, NULL, "cannot begin: %s", strerror(-error));
 		return EXIT_FAILURE;
 	}
-	error = network_new(daemon->turn, &daemon->task, &daemon->network);
-	if (error == 0) {
-		error = sleep_watch_new(daemon->turn, &daemon->task, &daemon->sleep_watch);
-	}
+	error = machine_init(&daemon->machine, daemon->turn, &daemon->task, daemon->accounts);
 	if (error < 0) {
 		log_error(NULL, NULL, "cannot begin: %s", strerror(-error));
 		return EXIT_FAILURE;
 	}
-	accounts_network_changed(daemon->accounts, 0, network_is_up(daemon->network));
 	supervisor_init(&daemon->supervisor, daemon->turn, daemon->accounts);
 	/* Before the bus name is asked for: whoever waits for the name finds the accounts. */
 	int code = configure_at_start(daemon);
@@ -440,11 +427,10 @@ static void finish(struct daemon *daemon)
 		ev_signal_stop(daemon->loop, &daemon->sigint);
 		ev_signal_stop(daemon->loop, &daemon->sighup);
 	}
+	machine_done(&daemon->machine);
 	supervisor_done(&daemon->supervisor);
 	service_free(daemon->service);
 	bus_free(daemon->bus);
-	sleep_watch_free(daemon->sleep_watch);
-	network_free(daemon->network);
 	accounts_free(daemon->accounts);
 	state_close(daemon->state);
 	task_done(&daemon->task);
