@@ -5,7 +5,8 @@
 #include "util/clock.h"
 #include "util/log.h"
 
-/* Where the last attempt came to nothing: not more often than this, however often somebody asks. */
+/* An attempt is not made more often than this, however often somebody asks: one that came to
+ * nothing, or to a session that was over at once, would be made in a loop. */
 #define HURRY_USEC USEC_PER_SEC
 
 /* The same after news of the network, which come in swarms: an address, then a route. */
@@ -54,7 +55,7 @@ static void wait_until(struct connection *connection, uint64_t retry)
 
 static void try_after(struct connection *connection, uint64_t pause_usec)
 {
-	uint64_t soonest = connection->was_logged_in ? 0 : connection->tried + pause_usec;
+	uint64_t soonest = connection->tried + pause_usec;
 	if (soonest <= connection_now(connection)) {
 		connection_start(connection);
 	} else if (soonest < connection->retry_at) {

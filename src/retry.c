@@ -1,8 +1,11 @@
 #include "retry.h"
 #include "util/clock.h"
 
-#define LONG_USEC (60 * USEC_PER_SEC)
 #define MOST_USEC (5 * USEC_PER_MINUTE)
+
+/* The least wait after the first, second and every further one of those ends in a row that mean
+ * that the server has had too much of us. */
+static const uint64_t long_usec[] = {USEC_PER_MINUTE, 2 * USEC_PER_MINUTE, MOST_USEC};
 
 void retry_init(struct retry *retry, uint64_t seed)
 {
@@ -12,7 +15,11 @@ void retry_init(struct retry *retry, uint64_t seed)
 
 static uint64_t wait_for_server(struct retry *retry, uint64_t retry_after_usec)
 {
-	uint64_t least = retry_after_usec > LONG_USEC ? retry_after_usec : LONG_USEC;
+	uint64_t least = long_usec[retry->n_long];
+	if (retry->n_long + 1 < sizeof(long_usec) / sizeof(long_usec[0])) {
+		retry->n_long++;
+	}
+	least = retry_after_usec > least ? retry_after_usec : least;
 	uint64_t wait = backoff_next_long_usec(&retry->backoff, least);
 	return wait < MOST_USEC ? wait : MOST_USEC;
 }
@@ -41,9 +48,8 @@ uint64_t retry_wait_usec(
 		}
 		break;
 	case IMAP_END_THROTTLED:
-		return wait_for_server(retry, retry_after_usec);
 	case IMAP_END_LIMIT:
-		return backoff_next_long_usec(&retry->backoff, LONG_USEC);
+		return wait_for_server(retry, retry_after_usec);
 	case IMAP_END_CREDENTIALS:
 		return wait_for_key(retry, verdict);
 	case IMAP_END_ORDINARY:
@@ -55,5 +61,6 @@ uint64_t retry_wait_usec(
 void retry_forgive(struct retry *retry)
 {
 	backoff_reset(&retry->backoff);
+	retry->n_long = 0;
 	retry->is_token_renewed = false;
 }

@@ -1,4 +1,9 @@
 /* How long a connection waits after each kind of end before it tries again. Pure.
+ *
+ *   ordinary            full jitter, 1 s doubled up to 5 min
+ *   throttled, a limit  at least 1 min, then 2, then 5; longer if the server says so, up to 5 min
+ *   token               at once, the first time; else as ordinary
+ *   credentials         as the key says
  */
 #pragma once
 
@@ -11,6 +16,7 @@
 
 struct retry {
 	struct backoff backoff;
+	unsigned int n_long;   /* throttled or limited so often, as far as it matters */
 	bool is_token_renewed; /* a token that expired was the reason for an attempt at once */
 };
 

@@ -307,7 +307,9 @@ static void on_closed(
 	if (!is_waiting || connection_is_immediate(connection)) {
 		return;
 	}
-	if (!connection_was_logged_in(connection)) {
+	/* Who is told to rest does so, whoever waits. */
+	bool is_sent_away = event->end == IMAP_END_THROTTLED || event->end == IMAP_END_LIMIT;
+	if (!connection_was_logged_in(connection) || is_sent_away) {
 		end_waiting_wishes(account, connection, &failure);
 		return;
 	}
