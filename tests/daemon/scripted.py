@@ -1,0 +1,364 @@
+"""A server that a test plays itself, octet by octet, for what no real server would do on demand.
+
+The test's own thread is the server: nothing happens but what it says, and in that order.
+
+    server = Server()                     # stands for a server in an Account
+    wire = server.accept()                # the next connection of the daemon
+    session = Session(wire, Box({5: [], 10: ["\\\\Seen"]}))
+    session.serve_until("IDLE")           # the boring part: greeting, login, EXAMINE, listing
+    wire.send("+ idling\\r\\n* 3 EXISTS\\r\\n")   # one segment
+    wire.expect("DONE")
+    wire.end(by_reset=True)
+
+Where connections are many, server.serve(function) gives each of them a thread of its own. Waiting
+ends by what is waited for; the time limits are for mistakes alone.
+"""
+
+import contextlib
+import dataclasses
+import re
+import socket
+import ssl
+import struct
+import threading
+
+from servers import Certificates, ports
+from servers.base import User
+
+SECONDS = 20
+GREETING = "* OK [CAPABILITY IMAP4rev1 SASL-IR AUTH=PLAIN] ready"
+CAPABILITIES = "IMAP4rev1 IDLE UIDPLUS MOVE CONDSTORE ESEARCH"
+
+
+class Server:
+    """Listens on a port of its own, in plain and (with certificates) ready for TLS.
+
+    host: any address of 127.0.0.0/8, or localhost; what the state of an account belongs to.
+    """
+
+    def __init__(self, host="127.0.0.1", certificates=None, user=User("jo", "secret")):
+        self.host = host
+        self.certificates = certificates
+        self.ca = certificates.ca if certificates else None
+        self.imap = self.imaps = ports.take()
+        self.user = user
+        self.wires = []
+        address = "127.0.0.1" if host == "localhost" else host
+        self._listener = socket.create_server((address, self.imap))
+        self._threads = []
+        self._problems = []
+
+    def accept(self, seconds=SECONDS, tls=False):
+        """The next connection; whoever waits in vain gets a TimeoutError."""
+        self._listener.settimeout(seconds)
+        wire = Wire(self._listener.accept()[0], self.certificates)
+        self.wires.append(wire)
+        if tls:
+            wire.secure()
+        return wire
+
+    def serve(self, function, tls=False):
+        """From now on function(wire) serves each connection, in a thread; what it raises fails
+        close()."""
+        self.start(self._accept_all, function, tls)
+
+    def start(self, function, *arguments):
+        """Runs it in a thread, which close() joins."""
+        thread = threading.Thread(target=self._run, args=[function, *arguments])
+        self._threads.append(thread)
+        thread.start()
+
+    def _run(self, function, *arguments):
+        try:
+            function(*arguments)
+        except Exception as problem:
+            self._problems.append(problem)
+
+    def _accept_all(self, function, tls):
+        while True:
+            try:
+                wire = self.accept(None, tls)
+            except OSError:
+                return
+            self.start(function, wire)
+
+    def close(self):
+        """Ends all that is left, and raises what went wrong in threads."""
+        # A thread in accept() does not notice that the socket is closed.
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for wire in self.wires:
+            wire.end()
+        for thread in self._threads:
+            thread.join(SECONDS)
+        for wire in self.wires:
+            wire.end()
+            wire.close()
+        ports.give_back(self.imap)
+        if self._problems:
+            raise self._problems[0]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+class Wire:
+    """One connection, seen from the server. said holds all lines of the client so far."""
+
+    def __init__(self, connection, certificates=None):
+        self._socket = connection
+        self._certificates = certificates
+        self._buffer = b""
+        self._is_over = False
+        self.said = []
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.settimeout(SECONDS)
+
+    def secure(self):
+        """The handshake, at once or after STARTTLS."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self._certificates.chain, self._certificates.key)
+        self._socket = context.wrap_socket(self._socket, server_side=True)
+
+    def read(self, n):
+        """So many octets of the client: a literal, say."""
+        while len(self._buffer) < n:
+            octets = self._receive()
+            if not octets:
+                raise EOFError(f"the client left; it said {self._buffer!r}")
+            self._buffer += octets
+        octets, self._buffer = self._buffer[:n], self._buffer[n:]
+        return octets
+
+    def line(self):
+        """The client's next line without its end, None when it has left."""
+        while b"\r\n" not in self._buffer:
+            octets = self._receive()
+            if not octets:
+                if self._buffer:
+                    raise AssertionError(f"the client left in the middle of {self._buffer!r}")
+                return None
+            self._buffer += octets
+        line, _, self._buffer = self._buffer.partition(b"\r\n")
+        self.said.append(line.decode(errors="surrogateescape"))
+        return self.said[-1]
+
+    def _receive(self):
+        try:
+            return self._socket.recv(65536)
+        except (ConnectionError, ssl.SSLError):
+            return b""
+
+    def expect(self, pattern):
+        """The client's next line, which must match all of the pattern; returns the match."""
+        line = self.line()
+        match = re.fullmatch(pattern, line) if line is not None else None
+        assert match, f"the client said {line!r} where {pattern!r} was expected"
+        return match
+
+    def send(self, *pieces):
+        """Octets (or text), each piece as a segment, or with TLS as a record, of its own. Whoever
+        wants one to be read before the next makes the daemon answer something in between."""
+        for piece in pieces:
+            self._socket.sendall(octets_of(piece))
+
+    def tell(self, *lines):
+        """Whole lines, in one segment."""
+        self.send(b"".join(octets_of(line) + b"\r\n" for line in lines))
+
+    def expect_end(self):
+        """The client leaves, and says nothing before it does."""
+        line = self.line()
+        assert line is None, f"the client said {line!r} where it was expected to leave"
+
+    def end(self, by_reset=False):
+        """FIN, or RST."""
+        if self._is_over:
+            return
+        self._is_over = True
+        if by_reset:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self._socket.close()
+            return
+        # Not close(), which would reset where something is unread; and a thread that reads wakes.
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+    def close(self):
+        self._socket.close()
+
+
+def octets_of(text):
+    """As they go over the wire; text has them from Wire.line(), or is UTF-8."""
+    return text if isinstance(text, bytes) else text.encode(errors="surrogateescape")
+
+
+@dataclasses.dataclass
+class Box:
+    """The mailbox of a Session: flags by UID, and what EXAMINE says of it."""
+
+    messages: dict = dataclasses.field(default_factory=dict)
+    uidnext: int = None
+    uidvalidity: int = 77
+    highestmodseq: int = 40
+
+    def __post_init__(self):
+        if self.uidnext is None:
+            self.uidnext = max(self.messages, default=0) + 1
+
+    def uids(self):
+        return sorted(self.messages)
+
+    def is_unseen(self, uid):
+        return "\\seen" not in [flag.lower() for flag in self.messages[uid]]
+
+
+class Session:
+    """What every server does alike, on a wire: answers for a Box, until the test takes over.
+
+    capabilities are those after login. A command that it does not know is a mistake of the test.
+    """
+
+    def __init__(self, wire, box=None, capabilities=CAPABILITIES):
+        self.wire = wire
+        self.box = box or Box()
+        self.capabilities = capabilities
+        self._idle = None
+
+    @property
+    def has_modseq(self):
+        return "CONDSTORE" in self.capabilities or "QRESYNC" in self.capabilities
+
+    def greet(self):
+        self.wire.tell(GREETING)
+        return self
+
+    def log_in(self, *lines, ok=None):
+        """Greeting and login; lines follow the OK in its segment, ok is its text."""
+        self.greet()
+        tag = self.wire.expect(r"(\S+) AUTHENTICATE PLAIN \S+")[1]
+        self.wire.tell(f"{tag} OK {ok or f'[CAPABILITY {self.capabilities}] in'}", *lines)
+        return tag
+
+    def serve_until(self, pattern):
+        """Greets, and answers everything up to the command that the pattern matches (without its
+        tag), which is left to the test; returns its tag."""
+        return self.greet().answer_until(pattern)
+
+    def answer_until(self, pattern=None):
+        """The same on a connection that is greeted. Without a pattern: until the client leaves."""
+        while (line := self.wire.line()) is not None:
+            tag, _, command = line.partition(" ")
+            if pattern and re.fullmatch(pattern, command or tag):
+                return tag
+            try:
+                self._answer(tag, command)
+            except ConnectionError:
+                break
+            if command == "LOGOUT":
+                self.wire.end()
+                break
+        assert pattern is None, f"the client left before it said {pattern!r}"
+        return None
+
+    def _answer(self, tag, command):
+        if tag == "DONE" and self._idle:
+            self.wire.tell(f"{self._idle} OK Idle completed")
+            self._idle = None
+            return
+        if command == "IDLE":
+            self.wire.tell("+ idling")
+            self._idle = tag
+            return
+        for pattern, method in self._methods:
+            match = re.fullmatch(pattern, command, re.IGNORECASE)
+            if match:
+                lines, text = method(self, *match.groups())
+                lines = [line.replace('"TAG"', f'"{tag}"') for line in lines]
+                self.wire.tell(*lines, f"{tag} OK {text}")
+                return
+        raise AssertionError(f"nobody has told the server what to answer to {tag} {command}")
+
+    def _on_login(self):
+        return [], f"[CAPABILITY {self.capabilities}] in"
+
+    def _on_capability(self):
+        return [f"* CAPABILITY {self.capabilities}"], "that is all"
+
+    def _on_nothing(self):
+        return [], "done"
+
+    def _on_namespace(self):
+        return ['* NAMESPACE (("" "/")) NIL NIL'], "done"
+
+    def _on_enable(self, words):
+        return [f"* ENABLED {words}"], "enabled"
+
+    def _on_open(self):
+        box = self.box
+        modseq = f"[HIGHESTMODSEQ {box.highestmodseq}]" if self.has_modseq else "[NOMODSEQ]"
+        return [
+            r"* FLAGS (\Answered \Flagged \Deleted \Seen \Draft)",
+            f"* {len(box.messages)} EXISTS",
+            f"* OK [UIDVALIDITY {box.uidvalidity}] .",
+            f"* OK [UIDNEXT {box.uidnext}] .",
+            f"* OK {modseq} .",
+        ], "[READ-ONLY] opened"
+
+    def _on_search(self, what):
+        found = [
+            str(uid)
+            for uid in self.box.uids()
+            if what.upper() == "ALL" or self.box.is_unseen(uid)
+        ]
+        answer = f" ALL {','.join(found)}" if found else ""
+        return [f'* ESEARCH (TAG "TAG") UID{answer}'], "searched"
+
+    def _on_numbers(self, first, last):
+        uids = self.box.uids()[int(first) - 1 : int(last or first)]
+        return [self._fetch(uid, "UID FLAGS") for uid in uids], "fetched"
+
+    def _on_fetch(self, wanted, items, since):
+        if since and int(since) >= self.box.highestmodseq:
+            return [], "nothing has changed"
+        lines = []
+        for uid in self.box.uids():
+            for part in wanted.split(","):
+                first, _, last = part.partition(":")
+                if int(first) <= uid <= int(last or first):
+                    lines.append(self._fetch(uid, items))
+        return lines, "fetched"
+
+    def _fetch(self, uid, items):
+        items = items.strip("()").upper().split()
+        number = self.box.uids().index(uid) + 1
+        values = {
+            "UID": str(uid),
+            "FLAGS": f"({' '.join(self.box.messages[uid])})",
+            "MODSEQ": f"({self.box.highestmodseq})",
+            "INTERNALDATE": '"01-Feb-2024 10:00:00 +0100"',
+            "RFC822.SIZE": "9",
+            "ENVELOPE": f'(NIL "Message {uid}" NIL NIL NIL NIL NIL NIL NIL NIL)',
+        }
+        return f"* {number} FETCH ({' '.join(f'{item} {values[item]}' for item in items)})"
+
+    def _on_logout(self):
+        return ["* BYE until next time"], "left"
+
+    _methods = (
+        (r"AUTHENTICATE PLAIN \S+", _on_login),
+        (r"LOGIN .*", _on_login),
+        (r"CAPABILITY", _on_capability),
+        (r"ID .*|NOOP", _on_nothing),
+        (r"NAMESPACE", _on_namespace),
+        (r"ENABLE (.*)", _on_enable),
+        (r"(?:EXAMINE|SELECT) .*", _on_open),
+        (r"UID SEARCH RETURN \(ALL\) (ALL|UNSEEN)", _on_search),
+        (r"FETCH (\d+)(?::(\d+))? \(UID FLAGS(?: MODSEQ)?\)", _on_numbers),
+        (r"UID FETCH ([\d:,]+) (\([^()]*\))(?: \(CHANGEDSINCE (\d+)\))?", _on_fetch),
+        (r"LOGOUT", _on_logout),
+    )
