@@ -256,9 +256,8 @@ static void begin_anew(struct connection *connection)
 		connection->setup.number, failure.text);
 	put_closed(connection, &failure, IMAP_END_ORDINARY);
 	connection_tear_down(connection);
-	connection->failure = failure;
-	connection->end = IMAP_END_ORDINARY;
-	wait_until(connection, connection_now(connection));
+	connection_enter(connection, CONNECTION_WAITING);
+	connection_start(connection);
 }
 
 static void check_dialing(struct connection *connection, bool has_more)

@@ -49,7 +49,7 @@ class Account:
     """An account section for a user of a server (anything with host, imap, imaps and ca).
 
     secret is the option that the password comes by, None for none at all. Further options by name:
-    options={"idle_timeout": "5s"}; they overrule what server and user give.
+    options={"idle_timeout": "5s"}; they overrule what server and user give (None: not at all).
     """
 
     name: str
@@ -82,6 +82,7 @@ class Account:
         elif self.secret is not None:
             options[self.secret] = f"cat {secret}"
         options |= {name.replace("_", "-"): thing for name, thing in self.options.items()}
+        options = {name: thing for name, thing in options.items() if thing is not None}
         return section(f"account {value(self.name)}", options)
 
 
@@ -95,6 +96,7 @@ class Daemon:
         self.folder = pathlib.Path(folder)
         self.bus = bus
         self.program = program("mailidled")
+        self.prefix = []  # a command that becomes mailidled
         self.is_sanitized = b"__asan_init" in self.program.read_bytes()
         self.configuration = self.folder / "mailidle.conf"
         self.state = self.folder / "state"
@@ -134,6 +136,7 @@ class Daemon:
 
     def command(self, *arguments):
         return [
+            *self.prefix,
             str(self.program),
             *("--config", str(self.configuration)),
             *("--state-dir", str(self.state)),

@@ -75,12 +75,13 @@ class Relay:
     asked with the number of each new connection, from 0, for its Fate or None; pardon() makes all
     that are there ordinary again, without what was forgotten. deeds counts what fates did.
 
-    records: if wanted, what each connection has carried since forget().
+    records: if wanted, what each connection has carried since forget(). host and listen (a function
+    of the port): where it is found, if not on this machine's loopback.
     """
 
-    def __init__(self, server, with_records=False, fate=None):
+    def __init__(self, server, with_records=False, fate=None, host=None, listen=None):
         self.server = server
-        self.host = server.host
+        self.host = host or server.host
         self.ca = server.ca
         self.imap = ports.take()
         self.imaps = ports.take()
@@ -99,7 +100,7 @@ class Relay:
         self._selector.register(self._woken, selectors.EVENT_READ, None)
         self._listeners = []
         for port, target in ((self.imap, server.imap), (self.imaps, server.imaps)):
-            listener = socket.create_server(("127.0.0.1", port))
+            listener = listen(port) if listen else socket.create_server(("127.0.0.1", port))
             self._selector.register(listener, selectors.EVENT_READ, target)
             self._listeners.append(listener)
         self._is_over = False

@@ -1,0 +1,263 @@
+"""Dead paths: what vanishes without a word, addresses and routes that go and come."""
+
+import hashlib
+import os
+import ssl
+import time
+
+import pytest
+
+from busclient import BusError
+from cable import LINK, Cable
+from mail import message
+from mailidled import Account
+from relay import Relay
+
+# How long after news of the network a connection may be silent, and what else that takes.
+PROBE_SECONDS = 5
+# DONE is answered within so long, whatever a call may take.
+DONE_SECONDS = 15
+NOTICED_SECONDS = 30
+ANSWER_SECONDS = 20
+# The kernel's: dial.h.
+KEEPALIVE_SECONDS = 150
+OFFLINE = "org.example.MailIdle.Error.Offline"
+
+
+@pytest.fixture
+def cable():
+    reason = Cable.unavailable()
+    if reason is not None:
+        pytest.skip(reason)
+    cable = Cable()
+    yield cable
+    cable.close()
+
+
+@pytest.fixture
+def far(cable, dovecot):
+    """Dovecot at the other end of the cable."""
+    relay = Relay(dovecot, host=cable.SERVER, listen=cable.listen)
+    yield relay
+    relay.close()
+
+
+@pytest.fixture
+def connect(cable, far, new_daemon, bus, certificates):
+    """Starts mailidled at its end of the cable, and returns when all mailboxes are idle."""
+    # The first is the server's own.
+    first, _, _ = certificates.chain.read_text().partition(ssl.PEM_FOOTER)
+    der = ssl.PEM_cert_to_DER_cert(first + ssl.PEM_FOOTER)
+    fingerprint = "sha256:" + hashlib.sha256(der).hexdigest()
+
+    def start(user, mailboxes=("INBOX",), state="idle", **options):
+        running = new_daemon()
+        running.prefix = cable.prefix()
+        # Its certificate does not know this address.
+        options |= {"ca_file": None, "certificate_fingerprint": fingerprint}
+        running.configure(Account("work", far, user, mailboxes, options=options)).start()
+        for mailbox in mailboxes:
+            bus.wait_for_state("work", mailbox, state)
+        return running
+
+    return start
+
+
+def state(bus):
+    return bus.mailbox("work", "INBOX")["State"]
+
+
+def wait_until_left(bus, what, timeout):
+    """Until INBOX is no longer idle; returns how long that took."""
+    began = time.monotonic()
+    bus.wait(lambda: state(bus) != "idle", timeout, what)
+    return time.monotonic() - began
+
+
+def subjects(bus):
+    return [one["Subject"] for one in bus.new_mail()]
+
+
+def test_a_frozen_path_is_noticed_by_the_next_thing_asked(connect, bus, cable, far):
+    user = far.user()
+    running = connect(user)
+    cable.freeze()
+    far.deliver(user, message("meanwhile"))
+    began = time.monotonic()
+    with pytest.raises(BusError) as refused:
+        bus.call("Refresh", "ss", "work", "INBOX")
+    assert refused.value.name == "Timeout"
+    assert time.monotonic() - began < ANSWER_SECONDS + 1
+    bus.wait(
+        lambda: state(bus) in ("connecting", "waiting"),
+        began + NOTICED_SECONDS - time.monotonic(),
+        "the path to be noticed",
+    )
+    assert "no answer in time to DONE" in running.log
+    cable.thaw()
+    bus.wait_for_state("work", "INBOX", timeout=60)
+    assert subjects(bus) == ["meanwhile"]
+
+
+def test_a_frozen_path_is_noticed_at_news_of_the_network(connect, bus, cable, far):
+    user = far.user()
+    running = connect(user)
+    cable.freeze()
+    far.deliver(user, message("meanwhile"))
+    cable.at_client(f"addr add 198.51.100.7/24 dev {LINK}")
+    began = time.monotonic()
+    bus.wait(
+        lambda: "no proof of life" in running.log, PROBE_SECONDS + 2, "the path to be noticed"
+    )
+    assert time.monotonic() - began > PROBE_SECONDS - 1
+    cable.thaw()
+    bus.wait_for_state("work", "INBOX", timeout=40)
+    bus.wait_for_signal("NewMail")
+    assert subjects(bus) == ["meanwhile"]
+
+
+def test_news_of_the_network_harms_no_path_that_lives(connect, bus, cable, far):
+    user = far.user()
+    running = connect(user)
+    began = bus.mark()
+    cable.at_client(
+        f"addr add 198.51.100.7/24 dev {LINK}",
+        f"route add 203.0.113.0/24 via {cable.SERVER}",
+        f"addr del 198.51.100.7/24 dev {LINK}",
+        f"route del 203.0.113.0/24",
+    )
+    far.deliver(user, message("on the same connection"))
+    bus.wait_for_signal("NewMail")
+    bus.call("Refresh", "ss", "work", "INBOX")
+    assert far.n_connections == 1
+    assert not bus.matching("PropertiesChanged", lambda i, p, g: "Error" in p, began), running.log
+
+
+def test_an_address_that_goes_and_comes_back(connect, bus, cable, far):
+    user = far.user()
+    far.append(user, message("old"), "Lists")
+    connect(user, ("INBOX", "Lists"))
+    cable.at_client(f"addr del {cable.CLIENT}/24 dev {LINK}")
+    for mailbox in ("INBOX", "Lists"):
+        bus.wait_for_state("work", mailbox, "offline", timeout=1)
+        box = bus.mailbox("work", mailbox)
+        assert box["Error"][0] == OFFLINE and "no network" in box["Error"][1]
+        assert box["NextTry"] == 0
+    account = bus.account("work")
+    assert account["State"] == "offline" and account["Error"][0] == OFFLINE
+    assert account["NextTry"] == 0
+    assert bus.root()["Online"] is False
+    far.deliver(user, message("meanwhile"))
+    cable.at_client(f"addr add {cable.CLIENT}/24 dev {LINK}")
+    for mailbox in ("INBOX", "Lists"):
+        bus.wait_for_state("work", mailbox, timeout=3)
+    assert bus.account("work")["Error"] == ["", ""]
+    assert subjects(bus) == ["meanwhile"]
+
+
+def test_what_is_asked_offline_is_tried_and_answered_at_once(connect, bus, cable, far):
+    user = far.user()
+    running = connect(user)
+    cable.at_client(f"link set {LINK} down")
+    bus.wait_for_state("work", "INBOX", "offline", timeout=1)
+    n_tries = running.log.count("state=dialing")
+    for member, signature, arguments in (
+        ("Refresh", "ss", ()),
+        ("Fetch", "ssauas", ([1], [])),
+        ("ListSince", "ssuuu", (0, 0, 0)),
+    ):
+        began = time.monotonic()
+        with pytest.raises(BusError) as refused:
+            bus.call(member, signature, "work", "INBOX", *arguments)
+        assert refused.value.name == "Offline"
+        assert time.monotonic() - began < 2
+        bus.wait_for_state("work", "INBOX", "offline", timeout=1)
+    assert running.log.count("state=dialing") == n_tries + 3
+    far.deliver(user, message("meanwhile"))
+    cable.at_client(f"link set {LINK} up")
+    bus.wait_for_state("work", "INBOX", timeout=3)
+    assert subjects(bus) == ["meanwhile"]
+
+
+def test_started_without_a_network(connect, bus, cable, far):
+    user = far.user()
+    cable.at_client(f"link set {LINK} down")
+    running = connect(user, state="offline")
+    assert bus.mailbox("work", "INBOX")["Error"][0] == OFFLINE
+    cable.at_client(f"link set {LINK} up")
+    bus.wait_for_state("work", "INBOX", timeout=3)
+    assert "next attempt" not in running.log
+
+
+def test_a_route_that_goes_and_comes_back(connect, bus, cable, far):
+    """Our address stays, so that there is a network; only nothing leads to the server."""
+    user = far.user()
+    connect(user)
+    route = f"{cable.SERVER}/32 dev {LINK}"
+    cable.at_client(f"route del 192.0.2.0/24 dev {LINK}")
+    assert wait_until_left(bus, "the connection to be dropped", 1) < 1
+    bus.wait_for_state("work", "INBOX", "waiting", timeout=1)
+    assert bus.mailbox("work", "INBOX")["Error"][0] == OFFLINE
+    # It has waited a few times by now, and would wait for long.
+    bus.wait(lambda: bus.mailbox("work", "INBOX")["NextTry"] > (time.time() + 2) * 1e6, 30)
+    cable.at_client(f"route add {route}")
+    bus.wait_for_state("work", "INBOX", timeout=2)
+
+
+def test_a_better_way_is_no_reason_to_drop_one_that_works(connect, bus, cable, far):
+    user = far.user()
+    connect(user)
+    cable.at_client(
+        f"addr add 192.0.2.3/32 dev {LINK}",
+        f"route add {cable.SERVER}/32 dev {LINK} src 192.0.2.3",
+    )
+    far.deliver(user, message("as before"))
+    bus.wait_for_signal("NewMail")
+    bus.call("Refresh", "ss", "work", "INBOX")
+    assert far.n_connections == 1
+    # What is no longer there cannot be used, though another address could reach the server.
+    cable.at_client(f"addr del {cable.CLIENT}/24 dev {LINK}")
+    bus.wait(lambda: far.n_connections == 2, 2, "another connection")
+    bus.wait_for_state("work", "INBOX")
+
+
+def test_nothing_runs_while_offline(connect, bus, cable, far):
+    user = far.user()
+    running = connect(user)
+    cable.at_client(f"addr del {cable.CLIENT}/24 dev {LINK}")
+    bus.wait_for_state("work", "INBOX", "offline", timeout=1)
+
+    def switches():
+        status = (f"/proc/{running.process.pid}/task/{task}/status" for task in tasks)
+        text = "".join(open(path).read() for path in status)
+        return sum(
+            int(line.split()[1]) for line in text.splitlines() if "voluntary_ctxt_switches" in line
+        )
+
+    tasks = os.listdir(f"/proc/{running.process.pid}/task")
+    # What happens now is the end of what happened before: it has told all, and sleeps.
+    before = switches()
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        time.sleep(0.2)
+        now = switches()
+        if now == before:
+            break
+        before = now
+    time.sleep(3)
+    assert switches() == before
+
+
+@pytest.mark.skipif(
+    "MAILIDLE_SLOW" not in os.environ, reason="takes the keepalive's time: MAILIDLE_SLOW=1"
+)
+def test_a_frozen_path_is_noticed_while_nothing_is_asked(connect, bus, cable, far):
+    user = far.user()
+    running = connect(user)
+    cable.freeze()
+    far.deliver(user, message("meanwhile"))
+    assert wait_until_left(bus, "the path to be noticed", KEEPALIVE_SECONDS + 5) > 30
+    assert "the server does not answer any more" in running.log
+    cable.thaw()
+    bus.wait_for_state("work", "INBOX", timeout=60)
+    assert subjects(bus) == ["meanwhile"]
