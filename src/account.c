@@ -411,7 +411,7 @@ void account_retry(struct account *account)
 		if (connection_is_under_way(account->connections[i])) {
 			continue;
 		}
-		if (account->set->machine.is_asleep) {
+		if (account->set->surroundings.is_asleep) {
 			/* There will be another one afterwards. */
 			connection_stop(account->connections[i]);
 		} else {
@@ -423,7 +423,7 @@ void account_retry(struct account *account)
 
 void account_hurry(struct account *account, struct mailbox *mailbox)
 {
-	if (account->set->machine.is_asleep) {
+	if (account->set->surroundings.is_asleep) {
 		return;
 	}
 	if (mailbox && mailbox->connection) {
@@ -527,7 +527,7 @@ static void work(struct task *task)
 		}
 		return;
 	}
-	if (set->machine.is_asleep) {
+	if (set->surroundings.is_asleep) {
 		/* Only what was stopped has anything to wait for. */
 		share_wishes(account);
 		show_account(account);

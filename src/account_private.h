@@ -69,7 +69,7 @@ struct accounts {
 	struct task task;    /* commits once more; ends what does not end by itself */
 	struct notice_queue queue;
 	struct gate gate;
-	struct machine machine;
+	struct surroundings surroundings;
 	uint8_t *buffer; /* for all connections */
 	size_t buffer_size;
 	int trace_fd;

@@ -24,7 +24,7 @@ int accounts_new(struct turn *turn, struct task *owner, struct state *state, int
 	accounts->state = state;
 	accounts->trace_fd = trace_fd;
 	accounts->cut = USEC_NEVER;
-	accounts->machine.has_network = true;
+	accounts->surroundings.has_network = true;
 	task_init(&accounts->task, turn, on_deadline);
 	notice_queue_init(&accounts->queue, owner, state);
 	gate_init(&accounts->gate);
@@ -273,7 +273,7 @@ static void cut_all(struct accounts *accounts)
 
 static void check_all(struct accounts *accounts, bool has_more)
 {
-	if (accounts->is_shutting_down || accounts->machine.is_asleep) {
+	if (accounts->is_shutting_down || accounts->surroundings.is_asleep) {
 		return;
 	}
 	for (size_t i = 0; i < accounts->n; i++) {
@@ -283,10 +283,10 @@ static void check_all(struct accounts *accounts, bool has_more)
 
 void accounts_network_changed(struct accounts *accounts, unsigned int news, bool is_up)
 {
-	if (accounts->machine.has_network != is_up) {
+	if (accounts->surroundings.has_network != is_up) {
 		log_info(NULL, NULL, is_up ? "there is a network" : "there is no network");
 	}
-	accounts->machine.has_network = is_up;
+	accounts->surroundings.has_network = is_up;
 	if (news != 0) {
 		check_all(accounts, news & NETWORK_NEWS_MORE);
 	}
@@ -294,11 +294,11 @@ void accounts_network_changed(struct accounts *accounts, unsigned int news, bool
 
 void accounts_sleep(struct accounts *accounts)
 {
-	if (accounts->machine.is_asleep || accounts->is_shutting_down) {
+	if (accounts->surroundings.is_asleep || accounts->is_shutting_down) {
 		return;
 	}
 	log_info(NULL, NULL, "the machine is about to sleep: logging out");
-	accounts->machine.is_asleep = true;
+	accounts->surroundings.is_asleep = true;
 	for (size_t i = 0; i < accounts->n; i++) {
 		account_go_to_sleep(accounts->list[i]);
 	}
@@ -309,11 +309,11 @@ void accounts_sleep(struct accounts *accounts)
 void accounts_wake(struct accounts *accounts)
 {
 	log_info(NULL, NULL, "the machine has slept");
-	if (accounts->machine.is_asleep && !accounts->is_shutting_down) {
+	if (accounts->surroundings.is_asleep && !accounts->is_shutting_down) {
 		/* What is still logging out has its own deadlines. */
 		accounts->cut = USEC_NEVER;
 	}
-	accounts->machine.is_asleep = false;
+	accounts->surroundings.is_asleep = false;
 	check_all(accounts, true);
 }
 

@@ -144,7 +144,7 @@ static void check_state(struct asking *asking, struct account *account, struct m
 		refuse(asking, FAILURE_STOPPED, "it was stopped, and waits for Start");
 	} else if (state == ACCOUNT_STATE_FAILED) {
 		refuse(asking, FAILURE_AUTHENTICATION_FAILED, failure->text);
-	} else if (account->set->machine.is_asleep) {
+	} else if (account->set->surroundings.is_asleep) {
 		refuse(asking, FAILURE_OFFLINE, "the machine sleeps");
 	}
 }
@@ -347,7 +347,7 @@ static void hurry_unknown(struct asking *asking)
 		if (account->state == ACCOUNT_STATE_FAILED) {
 			refuse(asking, FAILURE_AUTHENTICATION_FAILED, account->failure.text);
 		}
-		if (accounts->machine.is_asleep) {
+		if (accounts->surroundings.is_asleep) {
 			refuse(asking, FAILURE_OFFLINE, "the machine sleeps");
 			continue;
 		}

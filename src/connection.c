@@ -336,7 +336,7 @@ bool connection_step(struct connection *connection)
 		return false;
 	case CONNECTION_WAITING:
 		if (connection->retry_at > connection_now(connection) ||
-			connection->setup.machine->is_asleep) {
+			connection->setup.surroundings->is_asleep) {
 			return false;
 		}
 		connection_start(connection);
@@ -510,7 +510,7 @@ void connection_flush(struct connection *connection)
 			deadline = imap_client_deadline(connection->client, &slack);
 		}
 	} else if (connection->state == CONNECTION_WAITING &&
-		!connection->setup.machine->is_asleep) {
+		!connection->setup.surroundings->is_asleep) {
 		deadline = connection->retry_at;
 	}
 	if (task_set_deadline(&connection->task, deadline, slack) < 0) {

@@ -34,7 +34,7 @@ enum connection_state {
 const char *connection_state_name(enum connection_state state);
 
 /* What is so of the whole machine. */
-struct machine {
+struct surroundings {
 	bool has_network; /* anything but itself can be reached, as far as is known */
 	bool is_asleep;   /* or about to be: nothing begins by itself */
 };
@@ -42,7 +42,7 @@ struct machine {
 /* What connections share; all of it is borrowed. */
 struct connection_setup {
 	struct turn *turn;
-	const struct machine *machine;
+	const struct surroundings *surroundings;
 	struct gate *gate;
 	struct key *key;
 	const struct config_account *config;

@@ -137,7 +137,7 @@ static void put_closed(
 /* Whether that is why an attempt came to nothing. What is on this machine needs none. */
 static bool lacks_network(const struct connection *connection, enum imap_end end)
 {
-	if (connection->setup.machine->has_network || connection->is_logged_in) {
+	if (connection->setup.surroundings->has_network || connection->is_logged_in) {
 		return false;
 	}
 	if (end == IMAP_END_CREDENTIALS) {
@@ -300,7 +300,7 @@ void connection_check(struct connection *connection, bool has_more)
 		break;
 	case CONNECTION_OFFLINE:
 		if (!connection->is_following &&
-			(has_more || connection->setup.machine->has_network)) {
+			(has_more || connection->setup.surroundings->has_network)) {
 			try_after(connection, NEWS_USEC);
 		}
 		break;

@@ -62,7 +62,7 @@ static struct connection *add_connection(struct account *account)
 	struct accounts *set = account->set;
 	struct connection_setup setup = {
 		.turn = set->turn,
-		.machine = &set->machine,
+		.surroundings = &set->surroundings,
 		.gate = &set->gate,
 		.key = account->key,
 		.config = account->config,

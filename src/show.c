@@ -102,7 +102,7 @@ static struct sight look_at_polled(const struct account *account, const struct m
 /* As soon as its connection is gone, or if nobody serves it. */
 static bool is_asleep(const struct account *account, const struct connection *connection)
 {
-	return account->set->machine.is_asleep &&
+	return account->set->surroundings.is_asleep &&
 		!(connection && connection_is_under_way(connection));
 }
 
