@@ -398,18 +398,28 @@ static void handle_look_block(
 	look_ended(client);
 }
 
-void handle_look(
-	struct imap_client *client, struct command *command, const struct imap_response *response)
+/* An answer that says that the server has had too much of us, whatever was asked, ends the
+ * connection. */
+static bool sends_us_away(struct imap_client *client, const struct imap_response *response)
 {
-	struct open *open = &client->open;
 	uint64_t retry_after = 0;
 	enum imap_end end = response->status == IMAP_STATUS_OK
 		? IMAP_END_ORDINARY
 		: classify_refusal(response, &retry_after);
-	if (end != IMAP_END_ORDINARY && !refusal_is_of_data(response)) {
-		struct failure failure;
-		refusal_set(&failure, response);
-		client_close(client, &failure, end, retry_after);
+	if (end == IMAP_END_ORDINARY || refusal_is_of_data(response)) {
+		return false;
+	}
+	struct failure failure;
+	refusal_set(&failure, response);
+	client_close(client, &failure, end, retry_after);
+	return true;
+}
+
+void handle_look(
+	struct imap_client *client, struct command *command, const struct imap_response *response)
+{
+	struct open *open = &client->open;
+	if (sends_us_away(client, response)) {
 		return;
 	}
 	if (!open->mailbox || open->stage != OPEN_FOLLOWED) {
@@ -522,6 +532,9 @@ static bool serves_a_request(const struct imap_client *client)
 void handle_idle(
 	struct imap_client *client, struct command *command, const struct imap_response *response)
 {
+	if (sends_us_away(client, response)) {
+		return;
+	}
 	/* Some say OK without ever a continuation. */
 	bool is_quick =
 		!command->is_continued || client->now - client->idle_since < QUICK_IDLE_USEC;

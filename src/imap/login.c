@@ -589,8 +589,16 @@ static void handle_capability(struct imap_client *client, const struct imap_resp
 		take_capabilities(client, response->words, response->n_words);
 	}
 	if (!client->has_capabilities) {
-		client_fail(client, FAILURE_PROTOCOL_ERROR,
-			"the server does not tell its capabilities");
+		uint64_t retry_after = 0;
+		enum imap_end end = classify_refusal(response, &retry_after);
+		struct failure failure;
+		if (response->status == IMAP_STATUS_OK || end == IMAP_END_ORDINARY) {
+			failure_set(&failure, FAILURE_PROTOCOL_ERROR,
+				"the server does not tell its capabilities");
+		} else {
+			refusal_set(&failure, response);
+		}
+		client_close(client, &failure, end, retry_after);
 		return;
 	}
 	login_begin(client);

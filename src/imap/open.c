@@ -301,7 +301,9 @@ void handle_open(
 		return; /* it was dropped meanwhile */
 	}
 	if (response->status != IMAP_STATUS_OK) {
-		if (response->status == IMAP_STATUS_BAD && open->by_qresync) {
+		bool is_of_command =
+			classify_refusal(response, &(uint64_t){0}) == IMAP_END_ORDINARY;
+		if (response->status == IMAP_STATUS_BAD && open->by_qresync && is_of_command) {
 			client->no_qresync = true;
 			put_open(client);
 			return;
