@@ -118,6 +118,25 @@ void notice_init_embedded(struct notice *notice, enum account_event_kind kind,
 	list_init(&notice->node);
 }
 
+static void take(struct notice_queue *queue, struct notice *notice)
+{
+	list_remove(&notice->node);
+	queue->n--;
+	queue->size -= notice->size;
+}
+
+/* Behind a reply nobody looks for what it is about. */
+static bool is_before_reply(const struct notice_queue *queue, const struct notice *notice)
+{
+	for (const struct list *node = notice->node.next; node != &queue->notices;
+		node = node->next) {
+		if (list_entry(node, struct notice, node)->told.kind == ACCOUNT_EVENT_REPLY) {
+			return true;
+		}
+	}
+	return false;
+}
+
 void notice_queue_change(struct notice_queue *queue, struct notice *notice, unsigned int properties)
 {
 	if (properties == 0) {
@@ -126,14 +145,11 @@ void notice_queue_change(struct notice_queue *queue, struct notice *notice, unsi
 	notice->told.properties |= properties;
 	if (list_is_empty(&notice->node)) {
 		notice_queue_put(queue, notice);
+	} else if (!is_before_reply(queue, notice)) {
+		/* Behind what has been queued since: idle must not be shown before the news. */
+		take(queue, notice);
+		notice_queue_put(queue, notice);
 	}
-}
-
-static void take(struct notice_queue *queue, struct notice *notice)
-{
-	list_remove(&notice->node);
-	queue->n--;
-	queue->size -= notice->size;
 }
 
 void notice_withdraw(struct notice_queue *queue, struct notice *notice)

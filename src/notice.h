@@ -57,6 +57,9 @@ void notice_queue_put(struct notice_queue *queue, struct notice *notice);
 /* For the events that are part of objects. */
 void notice_init_embedded(struct notice *notice, enum account_event_kind kind,
 	struct account *account, struct mailbox *mailbox);
+
+/* One that waits already goes behind what is news since, with all its changes, but behind no reply.
+ */
 void notice_queue_change(
 	struct notice_queue *queue, struct notice *notice, unsigned int properties);
 

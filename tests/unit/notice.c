@@ -162,6 +162,19 @@ static void test_changes_of_one_object_are_one(void **fixture)
 	assert_null(notice_queue_next(&queue));
 }
 
+static void test_a_state_is_not_shown_before_the_news(void **fixture)
+{
+	(void)fixture;
+	struct notice changed;
+	notice_init_embedded(&changed, ACCOUNT_EVENT_CHANGED, NULL, NULL);
+	notice_queue_change(&queue, &changed, ACCOUNT_PROPERTY_STATE);
+	put(ACCOUNT_EVENT_NEW_MAIL, NULL);
+	notice_queue_change(&queue, &changed, ACCOUNT_PROPERTY_STATE);
+	assert_int_equal(notice_queue_next(&queue)->kind, ACCOUNT_EVENT_NEW_MAIL);
+	assert_int_equal(notice_queue_next(&queue)->properties, ACCOUNT_PROPERTY_STATE);
+	assert_null(notice_queue_next(&queue));
+}
+
 static void test_a_slow_bus(void **fixture)
 {
 	(void)fixture;
@@ -258,6 +271,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_what_is_on_its_way, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(
 			test_changes_of_one_object_are_one, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(
+			test_a_state_is_not_shown_before_the_news, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_a_slow_bus, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(
 			test_large_events_fill_the_queue, set_up, tear_down),
