@@ -159,9 +159,10 @@ struct open {
 	uint32_t phantoms; /* the server counts them, but however it is asked it does not list them
 			    */
 	uint32_t uidvalidity, uidnext; /* as EXAMINE said; 0: not */
-	uint64_t highestmodseq;        /* as EXAMINE said; 0: none */
-	uint64_t pushed_modseq;        /* the highest MODSEQ of a FETCH since */
-	unsigned int n_confirmations;  /* of a new UIDVALIDITY */
+	uint32_t rewound_to;    /* UIDNEXT, where it is below what was told before; 0: it is not */
+	uint64_t highestmodseq; /* as EXAMINE said; 0: none */
+	uint64_t pushed_modseq; /* the highest MODSEQ of a FETCH since */
+	unsigned int n_confirmations; /* of a new UIDVALIDITY */
 	uint32_t confirmed_uidvalidity;
 	uint64_t confirm_at; /* when the next EXAMINE is due; 0: none waits */
 	unsigned int n_rescans;

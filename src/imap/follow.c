@@ -409,8 +409,7 @@ static bool is_change(const struct imap_client *client, const struct imap_messag
 		return old != value; /* also where the old one said no more than read or unread */
 	}
 	if (client->open.stage == OPEN_SCAN && commands_awaiting(client, KIND(FETCH_FLAGS))) {
-		/* The scan compares what no modseq tells: then all flags may be others. */
-		return mailbox->cursor.highestmodseq == 0;
+		return true; /* it compares what no modseq tells: all flags may be others */
 	}
 	/* Some name the last message whatever was asked for; no push has such items. */
 	unsigned int never_pushed = IMAP_ITEM_ENVELOPE | IMAP_ITEM_SIZE | IMAP_ITEM_INTERNALDATE;
@@ -507,8 +506,8 @@ static void scan_fetch(struct imap_client *client, struct imap_message *message)
 		client_fail_memory(client);
 		return;
 	}
-	if (!open->is_baseline) {
-		apply_flags(client, message, message->uid);
+	if (!open->is_baseline && open->mailbox->cursor.highestmodseq == 0) {
+		apply_flags(client, message, message->uid); /* else CHANGEDSINCE tells */
 	}
 }
 

@@ -17,7 +17,7 @@ static void expect_answers(struct open *open)
 	open->stage = OPEN_NOTHING;
 	open->has_exists = false;
 	open->exists = 0;
-	open->uidvalidity = open->uidnext = 0;
+	open->uidvalidity = open->uidnext = open->rewound_to = 0;
 	open->highestmodseq = 0;
 	open->is_synchronised = false;
 	open->wants_look = open->wants_scan = false;
@@ -232,7 +232,10 @@ static void choose_way(struct imap_client *client)
 		cursor->has_flags = true;
 		cursor->highestmodseq = 0;
 	}
-	if (open->by_qresync && cursor->highestmodseq != 0 &&
+	if (open->uidnext != 0 && (cursor->watermark == 0 || open->uidnext < cursor->watermark)) {
+		open->rewound_to = open->uidnext;
+	}
+	if (open->by_qresync && open->rewound_to == 0 && cursor->highestmodseq != 0 &&
 		open->highestmodseq >= cursor->highestmodseq && !open->awaits_closed) {
 		followed(client);
 		return;
@@ -378,6 +381,30 @@ static void scan_compare(struct imap_client *client)
 	follow_tell(client);
 }
 
+/* UIDNEXT went back: a mailbox brought back from a backup, whose server will use UIDs a second time
+ * (RFC 9051 section 2.3.1.1 forbids it): from there on all is new again, and modseqs say nothing
+ * about ours. One that has such a UID already shows that UIDNEXT lies. Whether to list anew. */
+static bool scan_rewinds(struct imap_client *client)
+{
+	struct open *open = &client->open;
+	struct imap_cursor *cursor = &open->mailbox->cursor;
+	uint32_t uidnext = open->rewound_to;
+	open->rewound_to = 0;
+	if (uidnext == 0 || runs_highest(&open->scan) >= uidnext) {
+		return false;
+	}
+	log_debug(NULL, open->mailbox->name,
+		"the server has gone back from UID %u to %u: UIDs are used a second time",
+		cursor->watermark, uidnext);
+	cursor->watermark = uidnext;
+	if (cursor->has_flags || cursor->highestmodseq == 0) {
+		return false;
+	}
+	cursor->highestmodseq = 0;
+	scan_begin(client, false);
+	return true;
+}
+
 static void tell_baseline(struct imap_client *client)
 {
 	struct open *open = &client->open;
@@ -472,6 +499,9 @@ static void scan_finish(struct imap_client *client)
 	if (open->is_baseline) {
 		scan_becomes_baseline(client);
 	} else {
+		if (scan_rewinds(client)) {
+			return;
+		}
 		scan_compare(client);
 		if (client_is_over(client)) {
 			return;
