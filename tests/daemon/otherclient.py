@@ -41,6 +41,9 @@ class OtherClient:
 
     def add(self, messages):
         """Many at once, as the server takes them best."""
+        messages = list(messages)
+        if not messages:
+            return
         if self.server.software == "courier":
             for octets in messages:
                 self.server.deliver(self.user, octets, self.mailbox)
@@ -78,3 +81,23 @@ class OtherClient:
         self._check(imap.select(quote(self.mailbox)))
         assert len(found) == count
         return found
+
+
+class Told:
+    """What was signalled of a mailbox since a mark."""
+
+    def __init__(self, bus, mark=0, mailbox="INBOX"):
+        def signals(member):
+            return bus.matching(member, lambda account, name, *_: name == mailbox, since=mark)
+
+        self.new = [m for signal in signals("NewMail") for m in signal.arguments[2]]
+        self.changed = [
+            (uid, frozenset(flags))
+            for signal in signals("FlagsChanged")
+            for uid, flags in signal.arguments[2]
+        ]
+        self.expunged = [uid for signal in signals("Expunged") for uid in signal.arguments[2]]
+        self.resets = [signal.arguments[2] for signal in signals("MailboxReset")]
+
+    def is_nothing(self):
+        return not (self.new or self.changed or self.expunged or self.resets)

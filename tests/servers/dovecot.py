@@ -99,6 +99,10 @@ class Dovecot(Server):
         new.write_text(json.dumps(entry))
         new.replace(path)
 
+    def set_session(self, user, **settings):
+        """Settings of this user's sessions from now on, instead of those before."""
+        self._add_user(user, settings)
+
     def set_password(self, user, password):
         """From now on; returns the user with the new password."""
         entry = json.loads((self.folder / "passdb" / user.name).read_text())
