@@ -43,7 +43,8 @@ struct tls {
 	bool is_shaking; /* counted in the trust's handshakes */
 	bool is_verified;
 	bool has_kept_ticket;
-	uint64_t id; /* of the session, among all */
+	bool has_ended; /* the server says nothing more */
+	uint64_t id;    /* of the session, among all */
 	gnutls_session_t session;
 	struct failure *failure; /* borrowed, while a handshake goes on */
 };
@@ -308,6 +309,7 @@ static ssize_t pull(gnutls_transport_ptr_t transport, void *buffer, size_t size)
 		gnutls_transport_set_errno(tls->session, (int)-n);
 		return -1;
 	}
+	tls->has_ended = n == 0 && size > 0;
 	return n;
 }
 
@@ -417,6 +419,11 @@ static int verify(gnutls_session_t session)
 static void tell(const struct tls *tls, int r, struct failure *failure)
 {
 	if (failure_is_set(failure)) {
+		return;
+	}
+	if (r == GNUTLS_E_UNEXPECTED_PACKET_LENGTH && tls->has_ended) {
+		/* That is what GnuTLS calls a record that was begun and never finished. */
+		wire_tell(tls->wire, failure);
 		return;
 	}
 	switch (r) {

@@ -636,6 +636,31 @@ static void test_plain_server_is_told_apart(void **state)
 	streaming_done(&streaming);
 }
 
+static void say_a_part(struct peer *peer)
+{
+	/* As long as 122 octets, it says. */
+	static const uint8_t record[] = {0x16, 0x03, 0x03, 0x00, 0x7a, 0x02, 0x00, 0x00};
+	assert_int_equal(
+		send(peer->fd, record, (size_t)peer->server->n_octets, 0), peer->server->n_octets);
+	shutdown(peer->fd, SHUT_WR);
+	peer_linger(peer);
+}
+
+static void test_cut_in_a_record_is_no_mistake_of_the_server(void **state)
+{
+	(void)state;
+	for (int n = 1; n <= 8; n++) {
+		struct streaming streaming;
+		streaming_init(&streaming);
+		streaming.server.tls_at_once = false;
+		streaming.server.n_octets = n;
+		streaming.server.serve = say_a_part;
+		connect_and_await(&streaming);
+		assert_closed(&streaming, FAILURE_OFFLINE, "the server closed the connection");
+		streaming_done(&streaming);
+	}
+}
+
 static void test_silent_handshake_has_a_deadline(void **state)
 {
 	(void)state;
@@ -723,6 +748,7 @@ int main(void)
 		cmocka_unit_test(test_close_sends_the_rest),
 		cmocka_unit_test(test_old_tls_is_refused),
 		cmocka_unit_test(test_plain_server_is_told_apart),
+		cmocka_unit_test(test_cut_in_a_record_is_no_mistake_of_the_server),
 		cmocka_unit_test(test_silent_handshake_has_a_deadline),
 		cmocka_unit_test(test_tickets),
 	};
