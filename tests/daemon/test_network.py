@@ -8,6 +8,7 @@ import time
 import pytest
 
 from busclient import BusError
+from busdaemon import BusDaemon
 from cable import LINK, Cable
 from mail import message
 from mailidled import Account
@@ -50,8 +51,8 @@ def connect(cable, far, new_daemon, bus, certificates):
     der = ssl.PEM_cert_to_DER_cert(first + ssl.PEM_FOOTER)
     fingerprint = "sha256:" + hashlib.sha256(der).hexdigest()
 
-    def start(user, mailboxes=("INBOX",), state="idle", **options):
-        running = new_daemon()
+    def start(user, mailboxes=("INBOX",), state="idle", environment=None, **options):
+        running = new_daemon(environment)
         running.prefix = cable.prefix()
         # Its certificate does not know this address.
         options |= {"ca_file": None, "certificate_fingerprint": fingerprint}
@@ -221,9 +222,17 @@ def test_a_better_way_is_no_reason_to_drop_one_that_works(connect, bus, cable, f
     bus.wait_for_state("work", "INBOX")
 
 
-def test_nothing_runs_while_offline(connect, bus, cable, far):
+@pytest.fixture
+def system_bus(folder):
+    """Where there is none, it is looked for a few times."""
+    daemon = BusDaemon(folder, "system")
+    yield daemon
+    daemon.stop()
+
+
+def test_nothing_runs_while_offline(connect, bus, cable, far, system_bus):
     user = far.user()
-    running = connect(user)
+    running = connect(user, environment={"DBUS_SYSTEM_BUS_ADDRESS": system_bus.address})
     cable.at_client(f"addr del {cable.CLIENT}/24 dev {LINK}")
     bus.wait_for_state("work", "INBOX", "offline", timeout=1)
 
