@@ -284,7 +284,6 @@ class Relay:
 
     def pardon(self):
         with self._lock:
-            self._fate = None
             for connection in self._all():
                 connection.fate = None
             # What is frozen goes on or is forgotten now.

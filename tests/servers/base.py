@@ -143,6 +143,24 @@ class Server:
             self.process.stdin.close()
             self.process = None
 
+    def kill(self):
+        """Ends all of it as a power cut does; returns when nobody listens any more."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        self.process.stdin.close()
+        self.process = None
+        deadline = time.monotonic() + STOP_SECONDS
+        for port in self._ports():
+            while self._is_heard(port):
+                if time.monotonic() > deadline:
+                    raise RuntimeError(f"{self.software} lives on after SIGKILL")
+                time.sleep(0.01)
+
+    @staticmethod
+    def _is_heard(port):
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
     def restart(self):
         self.stop()
         return self.start()

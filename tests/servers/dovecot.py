@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import json
 import os
+import pathlib
 import pwd
 import subprocess
 import time
@@ -138,6 +139,20 @@ class Dovecot(Server):
             [str(word) for word in command], check=True, capture_output=True, text=True
         )
         return done.stdout
+
+    def processes(self, name):
+        """Its processes of that name (imap: a session each, imap-login, lmtp, ...), by age."""
+        found = []
+        for entry in pathlib.Path("/proc").iterdir():
+            if entry.name.isdigit():
+                try:
+                    stat = (entry / "stat").read_text()
+                except OSError:
+                    continue
+                own_name, _, fields = stat.partition(" (")[2].rpartition(") ")
+                if own_name == name and int(fields.split()[1]) == self.process.pid:
+                    found.append(int(entry.name))
+        return sorted(found)
 
     def preauth_command(self, user):
         """A shell command whose standard input and output are an authenticated IMAP session."""
