@@ -484,11 +484,22 @@ void settle(struct imap_client *client)
 	}
 }
 
+/* What comes of an answer that takes long is a sign of life, too, but may have lain here since
+ * before the path died: it is no proof. In IDLE only the answer to DONE counts at all. */
+static void postpone_probe(struct imap_client *client)
+{
+	const struct command *head = commands_head(client);
+	if (client->probe_deadline != USEC_NEVER && head && head->kind != COMMAND_IDLE) {
+		client->probe_deadline = client->now + PROBE_USEC;
+	}
+}
+
 size_t imap_client_receive(struct imap_client *client, const void *data, size_t len, uint64_t now)
 {
 	const uint8_t *octets = data;
 	size_t used = 0;
 	client->now = now;
+	postpone_probe(client);
 	while (used < len && !client_is_over(client)) {
 		if (client->transport_changes) {
 			if (client->state == IMAP_STATE_STARTTLS) {
@@ -722,7 +733,9 @@ void imap_client_probe(struct imap_client *client, uint64_t now)
 	client->now = now;
 	if (!client_is_over(client)) {
 		client->wants_pass = true;
-		client->probe_deadline = now + PROBE_USEC;
+		if (client->probe_deadline == USEC_NEVER) {
+			client->probe_deadline = now + PROBE_USEC;
+		}
 		settle(client);
 	}
 }

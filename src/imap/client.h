@@ -249,7 +249,9 @@ void imap_client_cancel(struct imap_client *client, uint64_t id, uint64_t now);
 /* DONE if need be, LOGOUT, then CLOSED; within 2 s. */
 void imap_client_logout(struct imap_client *client, uint64_t now);
 
-/* Asks for a proof of life: an idling connection leaves IDLE and must answer within 5 s. */
+/* Asks for a proof of life: an idling connection leaves IDLE, and the server must answer something
+ * within 5 s (from the last octet on, while an answer is on its way). Asking again meanwhile gives
+ * no more time. */
 void imap_client_probe(struct imap_client *client, uint64_t now);
 
 /* -- questions -- */
