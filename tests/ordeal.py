@@ -1,7 +1,7 @@
 """mailidle while everything goes wrong; tests/chaos is how it is started.
 
-What happens and what must be true afterwards stands in tests/daemon/turmoil.py. The same seed is the
-same sequence of faults and of writes; when exactly they meet is the machine's affair.
+What happens and what must be true afterwards stands in tests/daemon/turmoil.py. The same seed is
+the same sequence of faults and of writes; when exactly they meet is the machine's affair.
 """
 
 import argparse
@@ -20,6 +20,10 @@ import turmoil
 
 SANITIZE = ["-Db_sanitize=address,undefined", "-Dwerror=true"]
 RELEASE = ["--buildtype=release"]
+CUTS = (
+    *("cut", "refuse", "path close", "path reset"),
+    *("kick", "kill a session", "kill a login"),
+)
 # (heading, what is added up)
 COLUMNS = (
     ("deliv.", ("deliveries",)),
@@ -27,7 +31,7 @@ COLUMNS = (
     ("expung.", ("expunges",)),
     ("moves", ("moves and copies",)),
     ("calls", ("calls",)),
-    ("cuts", ("cut", "refuse", "path close", "path reset", "kick", "kill a session", "kill a login")),
+    ("cuts", CUTS),
     ("freezes", ("freeze", "path freeze", "pause the daemon")),
     ("restarts", ("restart the server", "restart the daemon")),
     ("server -9", ("kill the server",)),
@@ -40,8 +44,8 @@ COLUMNS = (
 def arguments():
     parser = argparse.ArgumentParser(
         prog="tests/chaos",
-        description="Cuts, delays, freezes, restarts and kills everything between a mail server and "
-        "a subscriber, and compares what the subscriber knows with the server.",
+        description="Cuts, delays, freezes, restarts and kills everything between a mail server "
+        "and a subscriber, and compares what the subscriber knows with the server.",
     )
     parser.add_argument(
         "--seconds", type=float, default=60, help="of faults for each seed (default: 60)"
@@ -52,7 +56,7 @@ def arguments():
         "--kills",
         type=int,
         metavar="N",
-        help="instead of the faults: the daemon is killed (SIGKILL) N times for each seed under load",
+        help="instead of the faults: SIGKILL for the daemon N times for each seed, under load",
     )
     parser.add_argument("--release", action="store_true", help="an optimised build, no sanitizers")
     return parser.parse_args()
@@ -103,8 +107,8 @@ def run(options, folder):
             print(f"       What was said is kept in build/chaos-{seed}.", flush=True)
         if result.counts["doubles"]:
             print(
-                f"       {result.counts['doubles']} announced twice, each in the batch in flight at "
-                f"a kill and at most {result.longest_batch * 1000:.0f} ms before it"
+                f"       {result.counts['doubles']} announced twice, each in the batch in flight "
+                f"at a kill, told at most {result.longest_batch * 1000:.0f} ms before it"
             )
     print(row("all", cells(total), ""))
     for name in sorted(total):

@@ -11,7 +11,7 @@ from writer import KEYWORDS
 
 # Fewer than a caller may have waiting.
 N_PENDING = 6
-# What the interface lets a method answer when server, path or daemon go away, or a message has gone.
+# What the interface lets a method answer when server, path, daemon or message have gone.
 HARMLESS = {
     "Offline",
     "Timeout",

@@ -13,9 +13,9 @@ import shutil
 import sqlite3
 import tempfile
 
-# Signals of the batch in flight are not older than this: the way over the bus, and one commit on a
-# machine that is busy.
-BATCH_SECONDS = 2
+# Signals of the batch in flight are not older than this: one commit on a busy machine. The next
+# batch comes 500 ms later, since Dovecot lets its news rest for so long.
+BATCH_SECONDS = 0.25
 
 
 @dataclasses.dataclass
@@ -62,7 +62,9 @@ def committed(state):
 
 
 class Ledger:
-    """users: {account: user}. baseline: {(account, mailbox): Truth} of the first synchronisation."""
+    """users: {account: user}. baseline: {(account, mailbox): Truth} after the first
+    synchronisation.
+    """
 
     def __init__(self, users, baseline):
         self.users = {account: str(user) for account, user in users.items()}
@@ -212,8 +214,9 @@ class Ledger:
             for uid in sorted(known.keys() | truth.flags.keys()):
                 key = (*where, uid)
                 if uid not in known:
-                    found.append(f"{key}: never announced" if key not in self._announced
-                        else f"{key}: told to be gone, but it is there")
+                    is_new = key not in self._announced
+                    what = "never announced" if is_new else "told to be gone, but it is there"
+                    found.append(f"{key}: {what}")
                 elif known[uid] != truth.flags.get(uid):
                     if self._is_excused(key):
                         excused += 1
