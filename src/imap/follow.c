@@ -569,15 +569,20 @@ static void miss_push(struct imap_client *client)
 			client, KIND(SEARCH_ALL) | KIND(SEARCH_UNSEEN) | KIND(FETCH_FLAGS));
 }
 
+static void note_modseq(struct open *open, const struct imap_message *message)
+{
+	if (message->modseq > open->pushed_modseq) {
+		open->pushed_modseq = message->modseq;
+	}
+}
+
 /* FETCH about the open mailbox, with a UID. */
 static void follow_message(struct imap_client *client, const struct imap_response *response)
 {
 	struct open *open = &client->open;
 	struct imap_message *message = response->message;
 	uint32_t uid = message->uid;
-	if (message->modseq > open->pushed_modseq) {
-		open->pushed_modseq = message->modseq;
-	}
+	note_modseq(open, message);
 	bool is_known = runs_get(&open->mailbox->messages, uid, NULL);
 	if (is_known) {
 		/* The number must be the message's place in the view: an answer without harm else.
@@ -636,6 +641,7 @@ void follow_fetch(struct imap_client *client, const struct imap_response *respon
 			open->missed_push = true;
 			follow_doubt(client);
 		} else if (runs_select(&open->mailbox->messages, message->number - 1, &uid)) {
+			note_modseq(open, message);
 			apply_flags(client, message, uid);
 		}
 		return;
