@@ -281,13 +281,15 @@ class Turmoil:
                 "Messages": len(truth.flags),
                 "Unread": truth.n_unread,
                 "UidValidity": truth.uidvalidity,
-                "UidNext": truth.uidnext,
             }
             found += [
                 f"{place}: {name} is {shown[name]} instead of {value}"
                 for name, value in wanted.items()
                 if shown[name] != value
             ]
+            # A message that came and went unseen leaves no trace but in the server's UIDNEXT.
+            if not max(truth.flags, default=0) < shown["UidNext"] <= truth.uidnext:
+                found.append(f"{place}: UidNext is {shown['UidNext']}, not {truth.uidnext}")
         unread = {
             account: sum(truth.n_unread for place, truth in truths.items() if place[0] == account)
             for account in self.users
