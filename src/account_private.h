@@ -61,6 +61,7 @@ struct account {
 
 	bool is_removed; /* no longer configured; it logs out */
 	bool is_told;    /* and the bus has been told so */
+	bool is_behind;  /* the state lacks something: listing_store() */
 };
 
 struct accounts {
@@ -87,6 +88,7 @@ struct accounts {
 	bool is_held;    /* the bus is slow: nothing is read */
 	bool is_shutting_down;
 	uint64_t cut;                    /* when what is still connected is cut; USEC_NEVER */
+	uint64_t catch_up_at;            /* what the state lacks is stored not before this */
 	struct account *removed_account; /* the event popped last tells its end */
 	struct mailbox *removed_mailbox;
 };
@@ -199,6 +201,9 @@ void listing_done(struct listing *listing);
 
 /* The account's configuration is new. */
 void listing_configure(struct account *account);
+
+/* Puts what was listed on its way into the state once more. */
+void listing_store(struct account *account);
 
 /* Lists when that is due and the first connection is logged in. */
 void listing_work(struct account *account);

@@ -12,6 +12,7 @@
 #define FALL_ASLEEP_USEC  (900 * USEC_PER_MSEC)
 
 static void on_deadline(struct task *task);
+static void commit_again(struct accounts *accounts);
 
 int accounts_new(struct turn *turn, struct task *owner, struct state *state, int trace_fd,
 	struct accounts **ret_accounts)
@@ -239,6 +240,8 @@ void accounts_shutdown(struct accounts *accounts)
 		account_shut_down(accounts->list[i]);
 	}
 	cut_after(accounts, SHUTDOWN_USEC);
+	accounts->catch_up_at = 0;
+	commit_again(accounts);
 	task_wake(accounts->queue.owner);
 }
 
@@ -317,13 +320,52 @@ void accounts_wake(struct accounts *accounts)
 	check_all(accounts, true);
 }
 
-/* What was given up is stored with all the rest, when a mailbox is next synchronised. */
+/* -- what is durable -- */
+
 static void note_behind(struct accounts *accounts)
 {
 	for (size_t i = 0; i < accounts->n; i++) {
 		struct account *account = accounts->list[i];
+		account->is_behind = true;
 		for (size_t n = 0; n < account->n_mailboxes; n++) {
 			account->mailboxes[n]->is_behind = true;
+		}
+	}
+}
+
+static int catch_up_with(struct account *account)
+{
+	if (account->is_behind) {
+		listing_store(account);
+		account->is_behind = false;
+	}
+	for (size_t i = 0; i < account->n_mailboxes; i++) {
+		struct mailbox *mailbox = account->mailboxes[i];
+		const struct imap_client *client =
+			mailbox->connection ? connection_client(mailbox->connection) : NULL;
+		/* Else there is another moment when it is synchronised. */
+		bool is_told = !client || imap_client_has_told(client, mailbox->view);
+		if (mailbox->is_behind && is_told && mailbox_store(mailbox) < 0) {
+			return -ENOMEM;
+		}
+	}
+	return 0;
+}
+
+/* All events have been popped: what the views hold and the state lacks goes the way of all changes,
+ * as deltas that tell nothing. */
+static void catch_up(struct accounts *accounts)
+{
+	if (state_take_loss(accounts->state)) {
+		note_behind(accounts);
+	}
+	if (turn_now(accounts->turn) < accounts->catch_up_at) {
+		return;
+	}
+	for (size_t i = 0; i < accounts->n; i++) {
+		if (catch_up_with(accounts->list[i]) < 0) {
+			log_debug(NULL, NULL, "out of memory: the state catches up later");
+			return;
 		}
 	}
 }
@@ -333,13 +375,24 @@ static void commit(struct accounts *accounts)
 	if (notice_queue_commit(&accounts->queue) == 0) {
 		return;
 	}
+	uint64_t again = turn_now(accounts->turn) + COMMIT_AGAIN_USEC;
 	if (notice_queue_gives_up(&accounts->queue)) {
 		note_behind(accounts);
+		accounts->catch_up_at = again;
 	}
-	uint64_t again = turn_now(accounts->turn) + COMMIT_AGAIN_USEC;
+	/* Perhaps it is lost. */
+	task_wake(accounts->queue.owner);
 	if (task_set_deadline(&accounts->task, again < accounts->cut ? again : accounts->cut, 0) <
 		0) {
 		log_debug(NULL, NULL, "out of memory: the state is written with the next change");
+	}
+}
+
+/* What could not be committed before. Where there is more by now, the owner is about to say so. */
+static void commit_again(struct accounts *accounts)
+{
+	if (!accounts_has_announcement(accounts)) {
+		commit(accounts);
 	}
 }
 
@@ -350,7 +403,9 @@ static void on_deadline(struct task *task)
 		accounts->cut = USEC_NEVER;
 		cut_all(accounts);
 	}
-	commit(accounts);
+	commit_again(accounts);
+	/* Perhaps it works again. */
+	task_wake(accounts->queue.owner);
 }
 
 /* -- events -- */
@@ -396,6 +451,10 @@ struct account_event *accounts_next_event(struct accounts *accounts)
 {
 	let_go(accounts);
 	struct account_event *event = notice_queue_next(&accounts->queue);
+	if (!event) {
+		catch_up(accounts);
+		event = notice_queue_next(&accounts->queue);
+	}
 	if (accounts->is_held && notice_queue_has_room(&accounts->queue)) {
 		hold(accounts, false);
 	}

@@ -372,16 +372,25 @@ uint64_t accounts_refresh(
 	return finish(&asking, for_each(&asking, refresh));
 }
 
+/* Durable before the reply. What cannot be stored is stored as soon as it can be, and behind what
+ * waits for the same. */
+static void store_stopped(struct accounts *accounts, struct mailbox *mailbox)
+{
+	struct state_key key = mailbox_key(mailbox);
+	int error = state_set_stopped(accounts->state, &key, mailbox->is_stopped);
+	if (error < 0 || notice_queue_is_behind(&accounts->queue)) {
+		mailbox->is_behind = true;
+	}
+}
+
 static int stop(struct asking *asking, struct mailbox *mailbox)
 {
 	struct account *account = mailbox->account;
-	struct state_key key = mailbox_key(mailbox);
 	struct failure failure;
 	failure_set(&failure, FAILURE_CANCELLED, "the mailbox was stopped");
 	if (!mailbox->is_stopped) {
 		mailbox->is_stopped = true;
-		/* What cannot be stored is logged by the state, and is true until the end. */
-		state_set_stopped(asking->accounts->state, &key, true);
+		store_stopped(asking->accounts, mailbox);
 		account_end_wishes(account, mailbox, WISH_STOP, &failure);
 		if (mailbox_is_watched(mailbox)) {
 			connection_stop(mailbox->connection);
@@ -411,10 +420,9 @@ static int start(struct asking *asking, struct mailbox *mailbox)
 {
 	struct account *account = mailbox->account;
 	if (mailbox->is_stopped) {
-		struct state_key key = mailbox_key(mailbox);
 		mailbox->is_stopped = false;
 		mailbox->visit_due = 0;
-		state_set_stopped(asking->accounts->state, &key, false);
+		store_stopped(asking->accounts, mailbox);
 		struct failure failure;
 		failure_set(&failure, FAILURE_CANCELLED, "the mailbox was started again");
 		LIST_FOR_EACH_SAFE (node, &account->wishes) {

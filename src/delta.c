@@ -135,6 +135,10 @@ void delta_write(const struct delta *delta, struct state *state)
 	case DELTA_FORGOTTEN:
 		state_forget(state, &key);
 		break;
+	case DELTA_STOPPED:
+	case DELTA_STARTED:
+		state_set_stopped(state, &key, delta->kind == DELTA_STOPPED);
+		break;
 	case DELTA_LISTED:
 		state_set_listed(state, &key);
 		break;
@@ -203,6 +207,8 @@ int delta_apply(const struct delta *delta, struct imap_mailbox *view)
 	case DELTA_FORGOTTEN:
 		imap_mailbox_reset(view);
 		return 0;
+	case DELTA_STOPPED:
+	case DELTA_STARTED:
 	case DELTA_LISTED:
 		return 0;
 	}

@@ -19,6 +19,8 @@ enum delta_kind {
 	DELTA_REMOVED,  /* messages: are gone */
 	DELTA_CURSOR,   /* cursor */
 	DELTA_FORGOTTEN,
+	DELTA_STOPPED, /* by Stop, until a Start */
+	DELTA_STARTED,
 	DELTA_LISTED, /* the account's patterns have been listed */
 };
 

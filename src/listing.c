@@ -117,6 +117,17 @@ static void remember_patterns(struct account *account)
 	}
 }
 
+void listing_store(struct account *account)
+{
+	struct state_key key = account_key(account);
+	if (account->listing.was_listed) {
+		put_silent(account, delta_new(DELTA_LISTED, &key));
+		if (!account->listing.has_new) {
+			remember_patterns(account);
+		}
+	}
+}
+
 void listing_configure(struct account *account)
 {
 	struct listing *listing = &account->listing;

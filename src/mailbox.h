@@ -53,7 +53,7 @@ struct mailbox {
 	uint64_t visit_due; /* of a mailbox without a connection of its own */
 	bool is_visited;    /* a visit is under way */
 
-	bool is_behind;            /* the state lacks something: all is to be stored */
+	bool is_behind;            /* the state lacks something: mailbox_store() */
 	struct imap_cursor stored; /* as last given to the state */
 	uint16_t sets_stored;      /* one above the highest place of the flag table given to it */
 
@@ -103,6 +103,10 @@ int mailbox_follow_new(struct mailbox *mailbox, struct imap_event *event, unsign
 int mailbox_follow_flags(struct mailbox *mailbox, struct imap_event *event);
 int mailbox_follow_expunged(struct mailbox *mailbox, struct imap_event *event);
 int mailbox_follow_synchronised(struct mailbox *mailbox, const struct imap_event *event);
+
+/* Puts all that is known of it, and that it is stopped or not, on its way into the state. At a
+ * moment when nothing of the view is untold, nor on its way to the bus. 0 or -ENOMEM. */
+int mailbox_store(struct mailbox *mailbox);
 
 /* These UIDs come from a Move of ours. */
 void mailbox_expect_moved(struct mailbox *mailbox, uint32_t uidvalidity, const struct runs *uids);

@@ -251,24 +251,6 @@ static bool is_same_cursor(const struct imap_cursor *a, const struct imap_cursor
 		a->highestmodseq == b->highestmodseq && a->has_flags == b->has_flags;
 }
 
-/* At this moment everything that is known has been told. */
-static int store_all(struct mailbox *mailbox, const struct imap_cursor *cursor)
-{
-	mailbox->sets_stored = IMAP_MAILBOX_FIRST_SET;
-	struct delta *delta = new_delta(mailbox, DELTA_BASELINE);
-	if (!delta || runs_copy(&delta->messages, &mailbox->view->messages) < 0) {
-		delta_free(delta);
-		return -ENOMEM;
-	}
-	delta->cursor = *cursor;
-	if (put_silent(mailbox, delta) < 0) {
-		return -ENOMEM;
-	}
-	mailbox->sets_stored = imap_mailbox_flag_sets_end(mailbox->view);
-	mailbox->is_behind = false;
-	return 0;
-}
-
 static int store_cursor(struct mailbox *mailbox, const struct imap_cursor *cursor)
 {
 	struct delta *delta = new_delta(mailbox, DELTA_CURSOR);
@@ -281,14 +263,12 @@ static int store_cursor(struct mailbox *mailbox, const struct imap_cursor *curso
 
 int mailbox_follow_synchronised(struct mailbox *mailbox, const struct imap_event *event)
 {
-	int error = 0;
-	if (mailbox->is_behind) {
-		error = store_all(mailbox, &event->cursor);
-	} else if (!is_same_cursor(&mailbox->stored, &event->cursor)) {
-		error = store_cursor(mailbox, &event->cursor);
+	if (!is_same_cursor(&mailbox->stored, &event->cursor) &&
+		store_cursor(mailbox, &event->cursor) < 0) {
+		return -ENOMEM;
 	}
-	if (error < 0) {
-		return error;
+	if (mailbox->is_behind) {
+		task_wake(mailbox->queue->owner);
 	}
 	mailbox->stored = event->cursor;
 	mailbox->is_synchronised = true;
@@ -297,6 +277,37 @@ int mailbox_follow_synchronised(struct mailbox *mailbox, const struct imap_event
 	backoff_reset(&mailbox->backoff);
 	mailbox->last_sync_usec = clock_realtime_usec();
 	mailbox_note_view(mailbox);
+	return 0;
+}
+
+static int store_view(struct mailbox *mailbox)
+{
+	mailbox->sets_stored = IMAP_MAILBOX_FIRST_SET;
+	struct delta *delta = new_delta(mailbox, DELTA_BASELINE);
+	if (!delta || runs_copy(&delta->messages, &mailbox->view->messages) < 0) {
+		delta_free(delta);
+		return -ENOMEM;
+	}
+	/* The one of the view may be ahead of what has been told. */
+	delta->cursor = mailbox->stored;
+	if (put_silent(mailbox, delta) < 0) {
+		return -ENOMEM;
+	}
+	mailbox->sets_stored = imap_mailbox_flag_sets_end(mailbox->view);
+	return 0;
+}
+
+int mailbox_store(struct mailbox *mailbox)
+{
+	if (mailbox->stored.uidvalidity != 0 && store_view(mailbox) < 0) {
+		return -ENOMEM;
+	}
+	struct delta *delta =
+		new_delta(mailbox, mailbox->is_stopped ? DELTA_STOPPED : DELTA_STARTED);
+	if (!delta || put_silent(mailbox, delta) < 0) {
+		return -ENOMEM;
+	}
+	mailbox->is_behind = false;
 	return 0;
 }
 

@@ -213,6 +213,11 @@ int notice_queue_commit(struct notice_queue *queue)
 	return error;
 }
 
+bool notice_queue_is_behind(const struct notice_queue *queue)
+{
+	return !list_is_empty(&queue->told);
+}
+
 bool notice_queue_gives_up(struct notice_queue *queue)
 {
 	size_t size = 0;

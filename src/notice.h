@@ -72,6 +72,9 @@ struct account_event *notice_queue_next(struct notice_queue *queue);
 /* Commits what has been told. 0, or the error of state_commit(): it is still to be committed. */
 int notice_queue_commit(struct notice_queue *queue);
 
+/* Whether something that has been told is not committed yet. */
+bool notice_queue_is_behind(const struct notice_queue *queue);
+
 /* After a commit that failed: whether so much waits to be stored that it is not worth its memory
  * any more; then it is thrown away, and the owner has to store all anew some day. */
 bool notice_queue_gives_up(struct notice_queue *queue);

@@ -73,6 +73,10 @@ struct state {
 	bool is_in_batch;
 	int error; /* of the batch, sticky */
 	bool has_warned;
+	sqlite3_int64 n_changes;     /* of rows, before the batch */
+	struct state_file_look look; /* as we left the files */
+	bool is_damaged;             /* a statement has found that out */
+	bool is_lost;                /* what was stored; until somebody is told */
 };
 
 /* A run of the table; the numbers have room for one beyond the highest UID. */
@@ -94,12 +98,17 @@ static void warn(struct state *state, int error)
 	}
 }
 
-static void close_database(struct state *state)
+static void finalize_queries(struct state *state)
 {
 	for (size_t i = 0; i < N_QUERIES; i++) {
 		sqlite3_finalize(state->statements[i]);
 		state->statements[i] = NULL;
 	}
+}
+
+static void close_database(struct state *state)
+{
+	finalize_queries(state);
 	sqlite3_close(state->db);
 	state->db = NULL;
 }
@@ -136,7 +145,50 @@ static int open_database(struct state *state)
 	if (r == 0) {
 		r = prepare_queries(state);
 	}
+	if (r == 0) {
+		state_file_look(state->db, &state->look);
+	}
 	return r;
+}
+
+/* The files are not, or no longer, what we have written; the next batch opens what is there then.
+ */
+static void lose_database(struct state *state)
+{
+	finalize_queries(state);
+	state->db = state_file_abandon(state->db);
+	state->is_lost = true;
+	state->is_damaged = false;
+	if (!state_folder_is_same(state->folder, state->lock_fd)) {
+		close(state->lock_fd);
+		state->lock_fd = -1;
+	}
+}
+
+/* Whether the files are still what we have made of them. */
+static bool has_files(struct state *state)
+{
+	if (!state->db || state_file_is_same(state->db, &state->look)) {
+		return true;
+	}
+	log_warning(NULL, NULL,
+		"the state in %s was changed or removed by somebody else; all that is known is "
+		"stored again",
+		state->folder);
+	lose_database(state);
+	return false;
+}
+
+static void lose_if_damaged(struct state *state)
+{
+	if (!state->is_damaged) {
+		return;
+	}
+	lose_database(state);
+	int r = state_file_set_aside(state->folder);
+	if (r < 0) {
+		log_debug(NULL, NULL, "state: cannot be set aside: %s", strerror(-r));
+	}
 }
 
 int state_open(const char *folder, struct state **ret_state)
@@ -183,6 +235,15 @@ static void fail(struct state *state, int error)
 static void fail_sqlite(struct state *state, enum query query, int result)
 {
 	log_debug(NULL, NULL, "state: %s: %s", queries[query], sqlite3_errmsg(state->db));
+	switch (result & 0xff) {
+	case SQLITE_CORRUPT:
+	case SQLITE_NOTADB:
+	case SQLITE_FORMAT:
+	case SQLITE_SCHEMA:
+	case SQLITE_ERROR: /* the schema is another one now */
+		state->is_damaged = true;
+		break;
+	}
 	fail(state, state_file_errno(result));
 }
 
@@ -296,8 +357,9 @@ void state_begin(struct state *state)
 		return;
 	}
 	state->is_in_batch = true;
-	state->error = open_database(state);
+	state->error = has_files(state) ? open_database(state) : -ESTALE;
 	if (state->error == 0) {
+		state->n_changes = sqlite3_total_changes64(state->db);
 		execute(state, QUERY_BEGIN);
 	}
 }
@@ -317,13 +379,27 @@ int state_commit(struct state *state)
 		execute(state, QUERY_ROLLBACK);
 		state->error = 0;
 	}
-	if (error) {
+	lose_if_damaged(state);
+	if (state->db) {
+		state_file_look_again(state->db, &state->look);
+	}
+	if (error && error != -ESTALE) {
 		warn(state, error);
-	} else if (state->has_warned) {
+	} else if (!error && state->has_warned &&
+		sqlite3_total_changes64(state->db) != state->n_changes) {
+		/* A batch without changes writes nothing. */
 		log_info(NULL, NULL, "state in %s is kept again", state->folder);
 		state->has_warned = false;
 	}
 	return error;
+}
+
+bool state_take_loss(struct state *state)
+{
+	has_files(state);
+	bool is_lost = state->is_lost;
+	state->is_lost = false;
+	return is_lost;
 }
 
 /* A change outside a batch is a batch of its own. */
@@ -550,6 +626,7 @@ static int leave_question(struct state *state)
 	int error = state->error;
 	if (!state->is_in_batch) {
 		state->error = 0;
+		lose_if_damaged(state);
 	}
 	if (error) {
 		warn(state, error);

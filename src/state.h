@@ -4,9 +4,9 @@
  * their flags are runs of UIDs, so that a change costs a few rows whatever the mailbox holds.
  *
  * A database that is corrupt or newer than this program is set aside under another name
- * ("mailidle.db.corrupt-SECONDS"), with a warning, and a new one begun. A folder that cannot be
- * written or a full disk: a warning once, and the daemon goes on without memory until it works
- * again.
+ * ("mailidle.db.corrupt-SECONDS"), with a warning, and a new one begun; also while the daemon runs,
+ * which then stores again all that it knows (state_take_loss()). A folder that cannot be written or
+ * a full disk: a warning once, and the daemon goes on without memory until it works again.
  */
 #pragma once
 
@@ -53,11 +53,16 @@ int state_load(struct state *state, const struct state_key *key, struct state_cu
 	void *userdata);
 
 /* Batches: all that is between begin and commit is one transaction. Errors inside are sticky, make
- * the commit a rollback and are logged once; commit returns them (-ENOSPC, -EROFS, -EIO, ...): the
- * caller goes on and may try the same changes again. begin in a batch, or commit without one, is
- * harmless. */
+ * the commit a rollback and are logged once; commit returns them (-ENOSPC, -EROFS, -EIO, ...;
+ * -ESTALE after a loss, see state_take_loss()): the caller goes on and may try the same changes
+ * again. begin in a batch, or commit without one, is harmless. */
 void state_begin(struct state *state);
 int state_commit(struct state *state);
+
+/* Whether what was stored is gone since the last call (or may be): the database has turned out to
+ * be corrupt, or somebody has changed, replaced or removed it. Then all that is known is to be
+ * stored again. Cheap. Not in a batch. */
+bool state_take_loss(struct state *state);
 
 /* Forgets all of the mailbox and stores this instead: a new baseline. */
 void state_put_baseline(struct state *state, const struct state_key *key,
@@ -81,7 +86,7 @@ void state_remove_messages(
 /* Forgets the mailbox: it no longer exists on the server. */
 void state_forget(struct state *state, const struct state_key *key);
 
-/* Stopped mailboxes stay so across restarts. Commits by itself. */
+/* Stopped mailboxes stay so across restarts. 0 or, outside a batch, the error of its commit. */
 int state_set_stopped(struct state *state, const struct state_key *key, bool stopped);
 bool state_is_stopped(struct state *state, const struct state_key *key);
 

@@ -339,18 +339,34 @@ static int set_aside(const char *path, enum verdict verdict)
 	return 0;
 }
 
-int state_file_open(const char *folder, sqlite3 **ret_db)
+/* path: room for PATH_MAX. */
+static int find_file(const char *folder, char *path)
 {
 	char resolved[PATH_MAX];
-	char path[PATH_MAX];
 	if (!realpath(folder, resolved)) { /* SQLITE_OPEN_NOFOLLOW means every part of the path */
 		return -errno;
 	}
-	int n = snprintf(path, sizeof(path), "%s/" FILE_NAME, resolved);
-	if (n < 0 || (size_t)n + strlen(".corrupt--9999999999-wal") + 20 >= sizeof(path)) {
+	int n = snprintf(path, PATH_MAX, "%s/" FILE_NAME, resolved);
+	if (n < 0 || (size_t)n + strlen(".corrupt--9999999999-wal") + 20 >= PATH_MAX) {
 		return -ENAMETOOLONG;
 	}
-	int r = 0;
+	return 0;
+}
+
+int state_file_set_aside(const char *folder)
+{
+	char path[PATH_MAX];
+	int r = find_file(folder, path);
+	return r < 0 ? r : set_aside(path, VERDICT_CORRUPT);
+}
+
+int state_file_open(const char *folder, sqlite3 **ret_db)
+{
+	char path[PATH_MAX];
+	int r = find_file(folder, path);
+	if (r < 0) {
+		return r;
+	}
 	for (int attempt = 0; attempt < 2; attempt++) {
 		r = make_file(path);
 		if (r < 0) {
@@ -369,4 +385,60 @@ int state_file_open(const char *folder, sqlite3 **ret_db)
 		}
 	}
 	return r;
+}
+
+static void look_at(const char *path, struct stat *ret_st)
+{
+	if (stat(path, ret_st) < 0) {
+		*ret_st = (struct stat){0};
+	}
+}
+
+void state_file_look(sqlite3 *db, struct state_file_look *ret_look)
+{
+	const char *path = sqlite3_db_filename(db, "main");
+	look_at(path, &ret_look->file);
+	look_at(sqlite3_filename_wal(path), &ret_look->log);
+}
+
+static bool is_same_file(const struct stat *a, const struct stat *b)
+{
+	return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
+}
+
+void state_file_look_again(sqlite3 *db, struct state_file_look *look)
+{
+	struct state_file_look now;
+	state_file_look(db, &now);
+	if (is_same_file(&now.file, &look->file) && is_same_file(&now.log, &look->log)) {
+		*look = now;
+	}
+}
+
+bool state_file_is_same(sqlite3 *db, const struct state_file_look *look)
+{
+	struct state_file_look now;
+	state_file_look(db, &now);
+	return is_same_file(&now.file, &look->file) && is_same_file(&now.log, &look->log) &&
+		now.file.st_size == look->file.st_size &&
+		now.file.st_mtim.tv_sec == look->file.st_mtim.tv_sec &&
+		now.file.st_mtim.tv_nsec == look->file.st_mtim.tv_nsec;
+}
+
+sqlite3 *state_file_abandon(sqlite3 *db)
+{
+	if (db) {
+		sqlite3_db_config(db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
+		sqlite3_close(db);
+	}
+	return NULL;
+}
+
+bool state_folder_is_same(const char *folder, int lock_fd)
+{
+	char path[PATH_MAX];
+	struct stat held, there;
+	int n = snprintf(path, sizeof(path), "%s/" LOCK_NAME, folder);
+	return n > 0 && (size_t)n < sizeof(path) && fstat(lock_fd, &held) == 0 &&
+		stat(path, &there) == 0 && is_same_file(&held, &there);
 }

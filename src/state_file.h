@@ -4,6 +4,8 @@
 #pragma once
 
 #include <sqlite3.h>
+#include <stdbool.h>
+#include <sys/stat.h>
 
 /* Makes the folder (and what leads to it) where it is missing, sees that it is ours with mode 0700,
  * and locks it until ret_fd is closed. -EBUSY: locked by another process; else a negative errno. */
@@ -13,6 +15,33 @@ int state_folder_open(const char *folder, int *ret_fd);
  * corrupt, newer or something else is set aside. The folder must be locked. 0 or a negative errno,
  * with the reason logged at debug. */
 int state_file_open(const char *folder, sqlite3 **ret_db);
+
+/* What the files of a database look like from outside. */
+struct state_file_look {
+	struct stat file;
+	struct stat log; /* the write-ahead log */
+};
+
+/* To be taken while nothing is being written. */
+void state_file_look(sqlite3 *db, struct state_file_look *ret_look);
+
+/* After a change by ourselves; files that are other ones by now stay different. */
+void state_file_look_again(sqlite3 *db, struct state_file_look *look);
+
+/* Whether nobody else has changed, replaced or removed the files since that look. What the database
+ * writes itself changes them, too. */
+bool state_file_is_same(sqlite3 *db, const struct state_file_look *look);
+
+/* Closes the database without another change to files that may not be its own any more. NULL is
+ * allowed. Returns NULL. */
+sqlite3 *state_file_abandon(sqlite3 *db);
+
+/* Sets a file aside that turned out to be corrupt. The database must be closed. 0 or a negative
+ * errno. */
+int state_file_set_aside(const char *folder);
+
+/* Whether the lock is still that of the folder of this name. */
+bool state_folder_is_same(const char *folder, int lock_fd);
 
 /* The negative errno for a result code of SQLite's. */
 int state_file_errno(int result);

@@ -778,6 +778,18 @@ bool imap_client_plus_failed(const struct imap_client *client)
 	return client->plus_failed;
 }
 
+bool imap_client_has_told(const struct imap_client *client, const struct imap_mailbox *mailbox)
+{
+	const struct open *open = &client->open;
+	if (!list_is_empty(&client->events)) {
+		return false;
+	}
+	return open->mailbox != mailbox ||
+		(open->stage == OPEN_FOLLOWED && open->is_synchronised && open->n_changes == 0 &&
+			runs_count(&open->pending) == 0 && runs_count(&open->strays) == 0 &&
+			runs_count(&open->expunged) == 0);
+}
+
 uint64_t imap_client_idling_since(const struct imap_client *client)
 {
 	return client->watching_since;

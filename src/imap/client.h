@@ -278,5 +278,8 @@ uint64_t imap_client_idling_since(const struct imap_client *client);
 /* The prefix of personal mailboxes by NAMESPACE in UTF-8 ("INBOX."); "" for none. */
 const char *imap_client_namespace(const struct imap_client *client);
 
+/* Whether the mailbox's view holds nothing that was not told by events, all of them popped. */
+bool imap_client_has_told(const struct imap_client *client, const struct imap_mailbox *mailbox);
+
 /* The mailbox that is open, or NULL. */
 struct imap_mailbox *imap_client_mailbox(const struct imap_client *client);
