@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from busclient import BusError
+from busclient import MAILBOX, BusError, mailbox_path
 from busdaemon import BusDaemon
 from cable import LINK, Cable
 from mail import message
@@ -100,6 +100,25 @@ def test_a_frozen_path_is_noticed_by_the_next_thing_asked(connect, bus, cable, f
     assert subjects(bus) == ["meanwhile"]
 
 
+def test_a_frozen_path_is_noticed_without_idle(connect, bus, cable, far):
+    """Nothing but the kernel knows that what was asked did not arrive."""
+    user = far.server.user(imap_capability="IMAP4rev1 UIDPLUS")
+    running = connect(user)
+    assert bus.mailbox("work", "INBOX")["Mode"] == "poll"
+    cable.freeze()
+    far.deliver(user, message("meanwhile"))
+    began = time.monotonic()
+    with pytest.raises(BusError) as refused:
+        bus.call("Refresh", "ss", "work", "INBOX")
+    assert refused.value.name == "Timeout"
+    assert time.monotonic() - began < ANSWER_SECONDS + 1
+    remaining = began + NOTICED_SECONDS + 3 - time.monotonic()
+    running.wait_for_log("the server does not answer any more", remaining)
+    cable.thaw()
+    bus.call("Refresh", "ss", "work", "INBOX")
+    assert subjects(bus) == ["meanwhile"]
+
+
 def test_a_frozen_path_is_noticed_at_news_of_the_network(connect, bus, cable, far):
     user = far.user()
     running = connect(user)
@@ -188,6 +207,52 @@ def test_started_without_a_network(connect, bus, cable, far):
     cable.at_client(f"link set {LINK} up")
     bus.wait_for_state("work", "INBOX", timeout=3)
     assert "next attempt" not in running.log
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"host": "127.0.0.1"},
+        {"host": "localhost"},
+        {"proxy_command": "exit 3"},
+        # It comes by a way of its own, whatever the kernel thinks of ours.
+        {"host": "no-such-host.test", "proxy_command": "exit 3"},
+    ],
+)
+def test_what_needs_no_network_is_not_offline(connect, bus, cable, far, options):
+    cable.at_client(f"link set {LINK} down")
+    connect(far.user(), state="waiting", **options)
+    assert bus.mailbox("work", "INBOX")["NextTry"] > 0
+
+
+def test_a_name_that_cannot_be_resolved_without_a_network(connect, bus, cable, far):
+    cable.at_client(f"link set {LINK} down")
+    connect(far.user(), state="offline", host="imap.example.test")
+    assert "no network" in bus.mailbox("work", "INBOX")["Error"][1]
+    cable.at_client(f"link set {LINK} up")
+
+    def has_failed_otherwise():
+        name, text = bus.mailbox("work", "INBOX")["Error"]
+        return name == OFFLINE and "no network" not in text
+
+    # There is a network now, and nobody in it to ask.
+    bus.wait(has_failed_otherwise, 20, "another attempt")
+    assert state(bus) == "waiting"
+
+
+def test_news_of_the_network_are_no_reason_to_try_a_password_again(connect, bus, cable, far):
+    user = far.user()
+    running = connect(user._replace(password="wrong"), state="waiting")
+    box = bus.mailbox("work", "INBOX")
+    assert box["Error"][0] == "org.example.MailIdle.Error.AuthenticationFailed"
+    for verb in ("add", "del", "add"):
+        cable.at_client(f"addr {verb} 198.51.100.7/24 dev {LINK}")
+        cable.at_client(f"route add 203.0.113.0/24 via {cable.SERVER}")
+        cable.at_client("route del 203.0.113.0/24")
+    # It has read all that by the time it answers.
+    bus.get_all(mailbox_path("work", "INBOX"), MAILBOX)
+    assert bus.mailbox("work", "INBOX")["NextTry"] == box["NextTry"]
+    assert far.n_connections == 1, running.log
 
 
 def test_a_route_that_goes_and_comes_back(connect, bus, cable, far):

@@ -407,6 +407,97 @@ static void test_a_new_configuration_keeps_what_waits(void **fixture)
 	assert_int_equal(reply_to(waiting), FAILURE_NO_SUCH_ACCOUNT);
 }
 
+static void turn_for_a_while(void)
+{
+	for (int i = 0; i < 20; i++) {
+		ev_run(turning.loop, EVRUN_NOWAIT);
+		assert_false(has_reply());
+	}
+}
+
+/* The server says nothing, not even good-bye. */
+static void test_the_machine_sleeps(void **fixture)
+{
+	(void)fixture;
+	configure("\"INBOX\", \"Sent\"");
+	const struct account *account = accounts_get(accounts, 0);
+	uint64_t waiting = fetch(":1", 1);
+	for (uint64_t until = clock_now_usec() + 200 * USEC_PER_MSEC; clock_now_usec() < until;) {
+		ev_run(turning.loop, EVRUN_NOWAIT);
+	}
+	uint64_t began = clock_now_usec();
+	accounts_sleep(accounts);
+	assert_int_equal(reply_to(waiting), FAILURE_OFFLINE);
+	while (!accounts_is_quiet(accounts)) {
+		ev_run(turning.loop, EVRUN_ONCE);
+	}
+	assert_true(clock_now_usec() - began < USEC_PER_SEC);
+	turn_for_a_while();
+	for (size_t i = 0; i < account_n_mailboxes(account); i++) {
+		const struct mailbox *mailbox = account_mailbox(account, i);
+		assert_int_equal(mailbox_state(mailbox), ACCOUNT_STATE_OFFLINE);
+		assert_int_equal(mailbox_failure(mailbox)->kind, FAILURE_OFFLINE);
+		assert_true(mailbox_next_try_usec(mailbox) == 0);
+	}
+	assert_int_equal(account_state(account), ACCOUNT_STATE_OFFLINE);
+
+	/* Nothing that is wanted, or told of the network, makes it dial. */
+	assert_int_equal(reply_to(fetch(":1", 1)), FAILURE_OFFLINE);
+	assert_int_equal(reply_to(accounts_refresh(accounts, ":1", "", "")), FAILURE_OFFLINE);
+	assert_int_equal(reply_to(accounts_stop(accounts, ":1", "work", "Sent")), FAILURE_NONE);
+	assert_int_equal(mailbox_state(account_mailbox(account, 1)), ACCOUNT_STATE_STOPPED);
+	assert_int_equal(reply_to(accounts_start(accounts, ":1", "work", "")), FAILURE_NONE);
+	accounts_network_changed(accounts, NETWORK_NEWS_MORE, true);
+	accounts_sleep(accounts);
+	configure("\"INBOX\", \"Sent\", \"Drafts\"");
+	turn_for_a_while();
+	assert_true(accounts_is_quiet(accounts));
+	assert_int_equal(account_n_mailboxes(account), 3);
+	for (size_t i = 0; i < 3; i++) {
+		assert_int_equal(mailbox_state(account_mailbox(account, i)), ACCOUNT_STATE_OFFLINE);
+	}
+
+	accounts_wake(accounts);
+	turn_for_a_while();
+	for (size_t i = 0; i < 3; i++) {
+		assert_int_equal(
+			mailbox_state(account_mailbox(account, i)), ACCOUNT_STATE_CONNECTING);
+	}
+	assert_false(accounts_is_quiet(accounts));
+	/* One that nobody announced. */
+	accounts_wake(accounts);
+	turn_for_a_while();
+	assert_int_equal(account_state(account), ACCOUNT_STATE_CONNECTING);
+}
+
+/* What waits for its turn is not forgotten over it, and does not begin meanwhile. */
+static void test_what_waits_sleeps_too(void **fixture)
+{
+	(void)fixture;
+	close(silent);
+	silent = -1;
+	configure("\"INBOX\"");
+	const struct account *account = accounts_get(accounts, 0);
+	assert_int_equal(
+		reply_to(accounts_refresh(accounts, ":1", "work", "INBOX")), FAILURE_OFFLINE);
+	assert_int_equal(account_state(account), ACCOUNT_STATE_WAITING);
+	accounts_sleep(accounts);
+	assert_true(accounts_is_quiet(accounts));
+	/* Longer than the first wait can be. */
+	for (uint64_t until = clock_now_usec() + 1200 * USEC_PER_MSEC; clock_now_usec() < until;) {
+		ev_run(turning.loop, EVRUN_ONCE);
+		assert_int_equal(account_state(account), ACCOUNT_STATE_OFFLINE);
+		usleep(20000);
+		task_wake(&turning.owner);
+	}
+	accounts_wake(accounts);
+	bool has_tried = false;
+	while (!has_tried) {
+		ev_run(turning.loop, EVRUN_ONCE);
+		has_tried = account_state(account) == ACCOUNT_STATE_CONNECTING;
+	}
+}
+
 static void test_the_end(void **fixture)
 {
 	(void)fixture;
@@ -444,6 +535,8 @@ int main(void)
 			test_an_attempt_that_fails_answers, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(
 			test_a_new_configuration_keeps_what_waits, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_the_machine_sleeps, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_what_waits_sleeps_too, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_the_end, set_up, tear_down),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
