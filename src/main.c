@@ -357,7 +357,17 @@ static int open_state(struct daemon *daemon)
 	return error;
 }
 
-/* What it holds is mail: nobody else may read it, also where the file was there before. */
+/* What it holds is mail: nobody else may read it, also where the file was there before. A terminal
+ * and /dev/null are not ours to change. */
+static int make_private(int fd)
+{
+	struct stat status;
+	if (fstat(fd, &status) < 0) {
+		return -1;
+	}
+	return S_ISREG(status.st_mode) ? fchmod(fd, 0600) : 0;
+}
+
 static int open_trace(struct daemon *daemon)
 {
 	const char *path = daemon->options.trace_imap;
@@ -366,7 +376,7 @@ static int open_trace(struct daemon *daemon)
 	}
 	int flags = O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW | O_NOCTTY | O_CLOEXEC;
 	daemon->trace_fd = open(path, flags, 0600);
-	if (daemon->trace_fd < 0 || fchmod(daemon->trace_fd, 0600) < 0) {
+	if (daemon->trace_fd < 0 || make_private(daemon->trace_fd) < 0) {
 		int error = -errno;
 		log_error(NULL, NULL, "the trace cannot be written: %s: %s", path, strerror(errno));
 		return error;

@@ -101,6 +101,7 @@ class Daemon:
         self.configuration = self.folder / "mailidle.conf"
         self.state = self.folder / "state"
         self.trace = self.folder / "trace"
+        self.is_traced = True
         home = self.folder / "home"
         home.mkdir()
         runtime = self.folder / "runtime"
@@ -141,7 +142,7 @@ class Daemon:
             *("--config", str(self.configuration)),
             *("--state-dir", str(self.state)),
             *("--log-level", "debug"),
-            *("--trace-imap", str(self.trace)),
+            *(("--trace-imap", str(self.trace)) if self.is_traced else ()),
             *arguments,
         ]
 

@@ -285,3 +285,22 @@ def test_nothing_grows_over_many_reconnects(watch, bus, relay):
     if not running.is_sanitized:  # which keeps freed memory for a while
         assert after[1] - before[1] < 512
     assert bus.new_mail() == []
+
+
+def test_nobody_else_reads_a_trace(new_daemon, bus):
+    """But a terminal, or /dev/null, keeps its mode."""
+    master, slave = os.openpty()
+    try:
+        terminal = os.ttyname(slave)
+        os.chmod(terminal, 0o622)
+        running = new_daemon().configure()
+        running.trace.touch(0o644)
+        for path, mode in ((running.trace, 0o600), (terminal, 0o622)):
+            running.is_traced = False
+            running.start("--trace-imap", str(path))
+            assert os.stat(path).st_mode & 0o777 == mode
+            running.stop()
+            bus.wait(lambda: not bus.owner, what="the name to be free")
+    finally:
+        os.close(slave)
+        os.close(master)

@@ -128,26 +128,25 @@ def peak_kib(running):
         return int(re.search(r"^VmHWM:\s+(\d+) kB$", file.read(), re.MULTILINE)[1])
 
 
-def test_a_million_messages_by_modseq(daemon, bus):
+def test_a_million_messages_by_modseq(new_daemon, bus):
     # Login, EXAMINE, two searches, a look, IDLE.
-    live_with(daemon, bus, VastBox(1_000_000), "IMAP4rev1 IDLE CONDSTORE ESEARCH", n_highest=8)
+    live_with(new_daemon(), bus, VastBox(1_000_000), "IMAP4rev1 IDLE CONDSTORE ESEARCH", n_highest=8)
 
 
-def test_a_million_messages_by_comparison(new_daemon, daemon, bus):
+def test_a_million_messages_by_comparison(new_daemon, bus):
+    running = new_daemon()
     # Sanitizers make it slow; then the same in small. 10,000 messages in each command.
-    n = 100_000 if new_daemon().is_sanitized else 1_000_000
-    live_with(daemon, bus, VastBox(n), "IMAP4rev1 IDLE", n_highest=n // 10_000 + 8)
+    n = 100_000 if running.is_sanitized else 1_000_000
+    live_with(running, bus, VastBox(n), "IMAP4rev1 IDLE", n_highest=n // 10_000 + 8)
 
 
-def live_with(daemon, bus, box, capabilities, n_highest):
+def live_with(running, bus, box, capabilities, n_highest):
+    # A trace of a million lines is of no use to anybody.
+    running.is_traced = False
     with Server() as server:
         server.serve(lambda wire: VastSession(wire, box, capabilities).greet().answer_until())
         began = time.monotonic()
-        running = daemon(
-            Account("work", server, server.user, security="plain"),
-            # A trace of a million lines is of no use to anybody.
-            arguments=("--trace-imap", "/dev/null"),
-        )
+        running.configure(Account("work", server, server.user, security="plain")).start()
 
         def check(what, n_highest):
             seconds = time.monotonic() - began
@@ -194,7 +193,7 @@ def live_with(daemon, bus, box, capabilities, n_highest):
         gone = box.uids[10]
         box.expunge(gone)
         box.add()
-        running.start("--trace-imap", "/dev/null")
+        running.start()
         bus.wait_for_state("work", "INBOX", timeout=120)
         check("opened again", n_highest)
         bus.call("Refresh", "ss", "work", "INBOX")
