@@ -1,6 +1,8 @@
 """After an absence: exactly the difference is told, by the cheapest way that the server has."""
 
+import concurrent.futures
 import re
+import threading
 import time
 
 import pytest
@@ -216,3 +218,130 @@ def test_the_network_stood_still(watch, bus, relay, user, way):
     check_difference(bus, Told(bus, mark), before, after, is_live=True)
     print(f"--- cost, {way}: {Cost(relay, time.monotonic() - began)}")
     assert relay.n_connections == 1
+
+
+class Follower:
+    """Somebody who knows the mailbox from the signals alone.
+
+    with_repetitions: the daemon is killed, and says a batch that was in flight once more.
+    """
+
+    def __init__(self, known, mailbox="INBOX", with_repetitions=False):
+        self.messages = dict(known)
+        self.mailbox = mailbox
+        self.with_repetitions = with_repetitions
+        self.announced = []
+
+    def hear(self, signals):
+        for signal in signals:
+            if signal.arguments[1:2] != [self.mailbox]:
+                continue
+            assert signal.member != "MailboxReset"
+            if signal.member == "NewMail":
+                for one in signal.arguments[2]:
+                    self.announced.append(one["Uid"])
+                    self.messages[one["Uid"]] = frozenset(one["Flags"])
+            elif signal.member == "FlagsChanged":
+                # Of known messages, as the contract says.
+                for uid, flags in signal.arguments[2]:
+                    assert uid in self.messages or self.with_repetitions
+                    self.messages[uid] = frozenset(flags)
+            elif signal.member == "Expunged":
+                for uid in signal.arguments[2]:
+                    assert uid in self.messages or self.with_repetitions
+                    self.messages.pop(uid, None)
+
+
+def meddle(server, user, is_over, n_added):
+    """Does this and that until it is over, as fast as it can."""
+    with OtherClient(server, user) as other:
+        for i in range(2, 10_000):
+            uids = sorted(other.messages())
+            other.store(uids[i % 5 :: 7], "+-"[i % 2], "\\Seen")
+            other.store(uids[i % 3 :: 11], "-+"[i % 2], "\\Flagged $Junk")
+            other.add([message(f"meddled {i} {j}") for j in range(i % 3)])
+            n_added.append(i % 3)
+            if i % 4 == 0:
+                other.expunge(uids[i % 13 :: 29][:3])
+            if is_over.is_set():
+                return
+
+
+@pytest.mark.parametrize("end", ["restart", "kill", "cut"])
+def test_much_happens_while_it_opens(watch, bus, relay, way, end):
+    """Between EXAMINE, the listing, the look and IDLE, again and again."""
+    user = relay.user(imap_capability=PLAIN) if way == "plain" else relay.user()
+    with OtherClient(relay.server, user) as other:
+        other.add(message(f"known {i}") for i in range(100))
+        follower = Follower(other.messages(), with_repetitions=end == "kill")
+    running = watch(relay, user, security="plain")
+    bus.call("Refresh", "ss", "work", "INBOX")
+    is_over, n_added = threading.Event(), []
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        meddler = pool.submit(meddle, relay.server, user, is_over, n_added)
+        try:
+            for _ in range(6):
+                if end == "cut":
+                    relay.cut()
+                    bus.wait(lambda: bus.mailbox("work", "INBOX")["State"] != "idle")
+                elif end == "restart":
+                    running.restart()
+                else:
+                    bus.call("Refresh", "ss", "work", "INBOX")
+                    running.kill()
+                    running.start()
+                bus.call("Refresh", "ss", "work", "INBOX")
+        finally:
+            is_over.set()
+        meddler.result()
+    bus.call("Refresh", "ss", "work", "INBOX")
+    with OtherClient(relay.server, user) as other:
+        truth = other.messages()
+    bus.call("Refresh", "ss", "work", "INBOX")
+    follower.hear(bus.signals)
+    print(f"--- {way}, {end}: {sum(n_added)} added, {len(follower.announced)} announced")
+    if end == "kill":
+        # A batch in flight may be repeated.
+        announced = list(dict.fromkeys(follower.announced))
+        assert announced == sorted(announced)
+    else:
+        assert follower.announced == sorted(set(follower.announced))
+    assert follower.messages == truth
+    check_state(bus, truth)
+
+
+def test_a_mailbox_that_is_visited(watch, bus, relay, way):
+    """One connection for two mailboxes: a look from outside says whether there is anything to do."""
+    user = relay.user(imap_capability=PLAIN) if way == "plain" else relay.user()
+    name = relay.server.mailbox("Lists", "dev")
+    relay.server.append(user, message("known"), name)
+    with OtherClient(relay.server, user, name) as other:
+        other.add(message(f"known {i}") for i in range(2, 21))
+    watch(relay, user, ("INBOX", name), security="plain", max_connections=1)
+    assert bus.mailbox("work", name)["Mode"] == "poll"
+    bus.call("Refresh", "ss", "work", name)
+    with OtherClient(relay.server, user, name) as other:
+        follower = Follower(other.messages(), name)
+    for step in (
+        lambda other, uids: other.store(uids[:3], "+", "\\Flagged"),
+        lambda other, uids: other.store(uids[5:6], "+", "\\Seen"),
+        # As many as before.
+        lambda other, uids: (other.expunge(uids[3:4]), other.add([message("instead")])),
+        lambda other, uids: other.expunge(uids[-1:]),
+        lambda other, uids: (other.add([message("gone at once")]), other.expunge([uids[-1] + 1])),
+        lambda other, uids: other.expunge(uids),
+        lambda other, uids: other.add([message("the first again")]),
+        lambda other, uids: None,
+    ):
+        mark = bus.mark()
+        with OtherClient(relay.server, user, name) as other:
+            step(other, sorted(other.messages()))
+            truth = other.messages()
+        bus.call("Refresh", "ss", "work", name)
+        follower.hear(bus.signals[mark:])
+        assert follower.messages == truth
+        box = bus.mailbox("work", name)
+        assert box["Messages"] == len(truth)
+        assert box["Unread"] == sum("\\Seen" not in flags for flags in truth.values())
+    assert follower.announced == sorted(set(follower.announced))
+    assert not Told(bus, mark, name).new
