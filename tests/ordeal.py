@@ -96,10 +96,11 @@ def run(options, folder):
         result = one(folder, seed, options)
         total += result.counts
         n_problems += len(result.problems)
-        verdict = (
-            f"{len(result.problems)} problems" if result.problems
-            else f"ok, {result.seconds:.0f} s, {result.growth:+} KiB, {result.n_files} files"
-        )
+        verdict = f"ok, {result.seconds:.0f} s"
+        if result.growth is not None:
+            verdict += f", {result.growth:+} KiB, {result.n_files} files"
+        if result.problems:
+            verdict = f"{len(result.problems)} problems"
         print(row(seed, cells(result.counts), verdict), flush=True)
         for problem in result.problems:
             print(f"       {problem}", flush=True)

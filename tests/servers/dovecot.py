@@ -1,6 +1,7 @@
 """Dovecot: NOTIFY, QRESYNC, PREVIEW, METADATA, every SASL mechanism and OAuth. Root or not."""
 
 import base64
+import contextlib
 import grp
 import hashlib
 import hmac
@@ -8,6 +9,7 @@ import json
 import os
 import pathlib
 import pwd
+import signal
 import subprocess
 import time
 
@@ -153,6 +155,35 @@ class Dovecot(Server):
                 if own_name == name and int(fields.split()[1]) == self.process.pid:
                     found.append(int(entry.name))
         return sorted(found)
+
+    def kill(self):
+        super().kill()
+        self.break_locks(0)
+
+    def kill_process(self, pid):
+        """A single one of processes(), which may have ended already."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+            self.break_locks(0.5)
+
+    def break_locks(self, seconds):
+        """Removes the files that were locks of the killed: none lives for so long. Dovecot itself
+        does so after two minutes, and gives no answer until then.
+        """
+
+        def locks():
+            found = {}
+            for path in (self.folder / "mail").rglob("dovecot-*.lock"):
+                with contextlib.suppress(FileNotFoundError):
+                    found[path] = path.stat().st_ino
+            return found
+
+        before = locks()
+        if before:
+            time.sleep(seconds)
+            for path, inode in locks().items():
+                if before.get(path) == inode:
+                    path.unlink(missing_ok=True)
 
     def preauth_command(self, user):
         """A shell command whose standard input and output are an authenticated IMAP session."""
