@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "state_file.h"
+#include "state_schema.h"
 #include "util/clock.h"
 #include "util/log.h"
 
@@ -19,58 +20,6 @@
 
 /* Names tried for what is set aside. */
 #define MAX_ASIDE 100
-
-/* What must be there after the last step, whatever user_version says. */
-static const char schema_probe[] =
-	"SELECT id, host, user, mailbox, uidvalidity, uidnext, highestmodseq, has_flags, stopped "
-	"FROM mailboxes LIMIT 0;"
-	"SELECT mailbox, first, last, value FROM messages LIMIT 0;"
-	"SELECT mailbox, value, flags FROM flags LIMIT 0;"
-	"SELECT host, user FROM listed LIMIT 0;";
-
-/* Step n leads from user_version n to n + 1. Steps that were released never change. CHECK is also
- * what quick_check holds the rows against. */
-static const char *const migrations[] = {
-	"CREATE TABLE mailboxes("
-	"	id INTEGER PRIMARY KEY,"
-	"	host TEXT NOT NULL,"
-	"	user TEXT NOT NULL,"
-	"	mailbox TEXT NOT NULL,"
-	"	uidvalidity INTEGER NOT NULL DEFAULT 0 CHECK(uidvalidity BETWEEN 0 AND 4294967295),"
-	"	uidnext INTEGER NOT NULL DEFAULT 0 CHECK(uidnext BETWEEN 0 AND 4294967295),"
-	"	highestmodseq INTEGER NOT NULL DEFAULT 0 CHECK(highestmodseq >= 0),"
-	"	has_flags INTEGER NOT NULL DEFAULT 0 CHECK(has_flags IN (0, 1)),"
-	"	stopped INTEGER NOT NULL DEFAULT 0 CHECK(stopped IN (0, 1)),"
-	"	UNIQUE(host, user, mailbox)"
-	") STRICT;"
-	"CREATE TABLE messages("
-	"	mailbox INTEGER NOT NULL REFERENCES mailboxes(id) ON DELETE CASCADE,"
-	"	first INTEGER NOT NULL CHECK(first BETWEEN 1 AND 4294967295),"
-	"	last INTEGER NOT NULL CHECK(last BETWEEN first AND 4294967295),"
-	"	value INTEGER NOT NULL CHECK(value BETWEEN 0 AND 65535),"
-	"	PRIMARY KEY(mailbox, first)"
-	") STRICT, WITHOUT ROWID;"
-	"CREATE TABLE flags("
-	"	mailbox INTEGER NOT NULL REFERENCES mailboxes(id) ON DELETE CASCADE,"
-	"	value INTEGER NOT NULL CHECK(value BETWEEN 0 AND 65535),"
-	"	flags TEXT NOT NULL,"
-	"	PRIMARY KEY(mailbox, value)"
-	") STRICT, WITHOUT ROWID;"
-	"CREATE TABLE listed("
-	"	host TEXT NOT NULL,"
-	"	user TEXT NOT NULL,"
-	"	PRIMARY KEY(host, user)"
-	") STRICT, WITHOUT ROWID;",
-};
-
-#define N_MIGRATIONS ((int)(sizeof(migrations) / sizeof(migrations[0])))
-
-enum verdict {
-	VERDICT_GOOD,
-	VERDICT_UNUSABLE, /* for now: no room, no right, ... */
-	VERDICT_CORRUPT,
-	VERDICT_NEWER,
-};
 
 int state_file_errno(int result)
 {
@@ -190,32 +139,9 @@ static int make_file(const char *path)
 	return r;
 }
 
-static enum verdict verdict_of(sqlite3 *db, int result, const char *what)
-{
-	log_debug(NULL, NULL, "state: %s: %s", what,
-		db ? sqlite3_errmsg(db) : sqlite3_errstr(result));
-	switch (result & 0xff) {
-	case SQLITE_CORRUPT:
-	case SQLITE_NOTADB:
-	case SQLITE_ERROR: /* a schema that is not ours */
-	case SQLITE_FORMAT:
-	case SQLITE_SCHEMA:
-	case SQLITE_CONSTRAINT:
-	case SQLITE_MISMATCH:
-		return VERDICT_CORRUPT;
-	}
-	return VERDICT_UNUSABLE;
-}
-
-static enum verdict run(sqlite3 *db, const char *sql)
-{
-	int result = sqlite3_exec(db, sql, NULL, NULL, NULL);
-	return result == SQLITE_OK ? VERDICT_GOOD : verdict_of(db, result, sql);
-}
-
 /* The file's content is not trusted, not even its schema: no functions or virtual tables from there
  * are run. Nothing is written back to a file that may be corrupt. */
-static enum verdict configure(sqlite3 *db)
+static enum state_verdict configure(sqlite3 *db)
 {
 	sqlite3_db_config(db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
 	sqlite3_db_config(db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
@@ -223,86 +149,35 @@ static enum verdict configure(sqlite3 *db)
 	sqlite3_db_config(db, SQLITE_DBCONFIG_ENABLE_FKEY, 1, NULL);
 	sqlite3_db_config(db, SQLITE_DBCONFIG_ENABLE_TRIGGER, 0, NULL);
 	sqlite3_db_config(db, SQLITE_DBCONFIG_ENABLE_VIEW, 0, NULL);
-	return run(db,
+	return state_schema_run(db,
 		"PRAGMA cell_size_check = ON;"
 		"PRAGMA locking_mode = EXCLUSIVE;"
 		"PRAGMA journal_mode = WAL;"
 		"PRAGMA synchronous = FULL;");
 }
 
-static enum verdict get_text(sqlite3 *db, const char *sql, char *text, size_t size)
-{
-	sqlite3_stmt *statement = NULL;
-	int result = sqlite3_prepare_v2(db, sql, -1, &statement, NULL);
-	if (result == SQLITE_OK) {
-		result = sqlite3_step(statement);
-	}
-	enum verdict verdict = VERDICT_GOOD;
-	if (result == SQLITE_ROW) {
-		const unsigned char *column = sqlite3_column_text(statement, 0);
-		snprintf(text, size, "%s", column ? (const char *)column : "");
-	} else {
-		verdict = verdict_of(db, result, sql);
-	}
-	sqlite3_finalize(statement);
-	return verdict;
-}
-
-static enum verdict check(sqlite3 *db)
-{
-	char text[128];
-	enum verdict verdict = get_text(db, "PRAGMA quick_check(1)", text, sizeof(text));
-	if (verdict == VERDICT_GOOD && strcmp(text, "ok") != 0) {
-		log_debug(NULL, NULL, "state: quick_check: %s", text);
-		verdict = VERDICT_CORRUPT;
-	}
-	return verdict;
-}
-
-static enum verdict migrate(sqlite3 *db)
-{
-	char text[32];
-	enum verdict verdict = get_text(db, "PRAGMA user_version", text, sizeof(text));
-	if (verdict != VERDICT_GOOD) {
-		return verdict;
-	}
-	long version = strtol(text, NULL, 10);
-	if (version < 0) {
-		return VERDICT_CORRUPT;
-	}
-	if (version > N_MIGRATIONS) {
-		return VERDICT_NEWER;
-	}
-	for (; version < N_MIGRATIONS && verdict == VERDICT_GOOD; version++) {
-		char *sql = sqlite3_mprintf("BEGIN IMMEDIATE; %s PRAGMA user_version = %ld; COMMIT",
-			migrations[version], version + 1);
-		verdict = sql ? run(db, sql) : VERDICT_UNUSABLE;
-		sqlite3_free(sql);
-	}
-	return verdict;
-}
-
-static enum verdict try_open(const char *path, sqlite3 **ret_db, int *ret_errno)
+static enum state_verdict try_open(const char *path, sqlite3 **ret_db, int *ret_errno)
 {
 	sqlite3 *db = NULL;
 	int result = sqlite3_open_v2(path, &db,
 		SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOFOLLOW |
 			SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_PRIVATECACHE | SQLITE_OPEN_EXRESCODE,
 		NULL);
-	enum verdict verdict = result == SQLITE_OK ? VERDICT_GOOD : verdict_of(db, result, "open");
-	if (verdict == VERDICT_GOOD) {
+	enum state_verdict verdict =
+		result == SQLITE_OK ? STATE_VERDICT_GOOD : state_schema_verdict(db, result, "open");
+	if (verdict == STATE_VERDICT_GOOD) {
 		verdict = configure(db);
 	}
-	if (verdict == VERDICT_GOOD) {
-		verdict = check(db);
+	if (verdict == STATE_VERDICT_GOOD) {
+		verdict = state_schema_check(db);
 	}
-	if (verdict == VERDICT_GOOD) {
-		verdict = migrate(db);
+	if (verdict == STATE_VERDICT_GOOD) {
+		verdict = state_schema_migrate(db, state_schema_steps, state_schema_n_steps);
 	}
-	if (verdict == VERDICT_GOOD) {
-		verdict = run(db, schema_probe);
+	if (verdict == STATE_VERDICT_GOOD) {
+		verdict = state_schema_probe(db);
 	}
-	if (verdict != VERDICT_GOOD) {
+	if (verdict != STATE_VERDICT_GOOD) {
 		int r = state_file_errno(db ? sqlite3_extended_errcode(db) : SQLITE_NOMEM);
 		*ret_errno = r < 0 ? r : -EIO;
 		sqlite3_close(db);
@@ -310,11 +185,11 @@ static enum verdict try_open(const char *path, sqlite3 **ret_db, int *ret_errno)
 	}
 	sqlite3_db_config(db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0, NULL);
 	*ret_db = db;
-	return VERDICT_GOOD;
+	return STATE_VERDICT_GOOD;
 }
 
 /* The write-ahead log first: a crash in between must not leave it beside a new file. */
-static int set_aside(const char *path, enum verdict verdict)
+static int set_aside(const char *path, enum state_verdict verdict)
 {
 	static const char *const suffixes[] = {"-wal", "-shm", ""};
 	char aside[PATH_MAX];
@@ -335,7 +210,7 @@ static int set_aside(const char *path, enum verdict verdict)
 		}
 	}
 	log_warning(NULL, NULL, "state: the database is %s and has been set aside as %s",
-		verdict == VERDICT_NEWER ? "of a newer version" : "damaged", aside);
+		verdict == STATE_VERDICT_NEWER ? "of a newer version" : "damaged", aside);
 	return 0;
 }
 
@@ -357,7 +232,7 @@ int state_file_set_aside(const char *folder)
 {
 	char path[PATH_MAX];
 	int r = find_file(folder, path);
-	return r < 0 ? r : set_aside(path, VERDICT_CORRUPT);
+	return r < 0 ? r : set_aside(path, STATE_VERDICT_CORRUPT);
 }
 
 int state_file_open(const char *folder, sqlite3 **ret_db)
@@ -372,11 +247,11 @@ int state_file_open(const char *folder, sqlite3 **ret_db)
 		if (r < 0) {
 			return r;
 		}
-		enum verdict verdict = try_open(path, ret_db, &r);
-		if (verdict == VERDICT_GOOD) {
+		enum state_verdict verdict = try_open(path, ret_db, &r);
+		if (verdict == STATE_VERDICT_GOOD) {
 			return 0;
 		}
-		if (verdict == VERDICT_UNUSABLE) {
+		if (verdict == STATE_VERDICT_UNUSABLE) {
 			return r;
 		}
 		int moved = set_aside(path, verdict);
