@@ -312,6 +312,7 @@ static void handle_tagged(struct imap_client *client, const struct imap_response
 		return;
 	}
 	open_code(client, response);
+	follow_tagged(client, command, response);
 	switch (command->kind) {
 	case COMMAND_STARTTLS:
 	case COMMAND_CAPABILITY:

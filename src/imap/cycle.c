@@ -44,6 +44,17 @@ static bool is_asked_for(const struct imap_client *client, const struct request 
 	return false;
 }
 
+/* What a look under way will find: its answer belongs to the look, or the message would not be
+ * told.
+ */
+static bool is_looked_for(const struct imap_client *client, const struct request *request)
+{
+	uint32_t watermark = client->open.mailbox->cursor.watermark;
+	return follow_has_tail(client) && watermark != 0 &&
+		runs_highest(&request->uids) >= watermark &&
+		(commands_have(client, COMMAND_LOOK) || commands_have(client, COMMAND_LOOK_UIDS));
+}
+
 static bool is_startable(const struct imap_client *client, const struct request *request)
 {
 	if (request->stage != REQUEST_QUEUED) {
@@ -55,12 +66,14 @@ static bool is_startable(const struct imap_client *client, const struct request 
 	if (request->kind == REQUEST_FETCH_RAW && commands_have(client, COMMAND_FETCH_RAW)) {
 		return false; /* chunks name no message: one after the other */
 	}
-	if ((request->kind == REQUEST_FETCH || request->kind == REQUEST_FETCH_RAW) &&
-		is_asked_for(client, request)) {
+	if (request->mailbox != client->open.mailbox) {
 		return false;
 	}
-	return request->mailbox == client->open.mailbox &&
-		(!request_is_write(request) || client->open.is_writable);
+	if ((request->kind == REQUEST_FETCH || request->kind == REQUEST_FETCH_RAW) &&
+		(is_asked_for(client, request) || is_looked_for(client, request))) {
+		return false;
+	}
+	return (!request_is_write(request) || client->open.is_writable);
 }
 
 /* A request that the open mailbox cannot serve as it is. */
@@ -92,7 +105,8 @@ static bool has_wish(const struct imap_client *client)
 	const struct open *open = &client->open;
 	return client->wants_pass || has_requests(client) ||
 		(client->watched && open->mailbox != client->watched) || open->is_writable ||
-		open->wants_look || open->wants_scan || runs_count(&open->pending) > 0;
+		open->wants_look || open->wants_scan || open->wants_noop || open->owes_answer ||
+		runs_count(&open->pending) > 0;
 }
 
 /* -- the look -- */
@@ -114,6 +128,7 @@ static void put_look(struct imap_client *client)
 	bool is_used_up = open->mailbox->cursor.watermark == 0;
 	uint32_t from = is_used_up ? UINT32_MAX : open->mailbox->cursor.watermark;
 	open->wants_look = false;
+	open->owes_answer = true;
 	open->exists_at_look = open->exists;
 	/* 4294967295 and not "*": "7:*" would name the last message even when its UID is below 7.
 	 */
@@ -130,13 +145,23 @@ static void put_look(struct imap_client *client)
 	}
 }
 
+/* Whether what came has a modseq that the cursor can take only when NOOP has said all that is
+ * older. Without it a restart would find what came as changed. */
+static bool lacks_noop(const struct imap_client *client)
+{
+	const struct open *open = &client->open;
+	return !client->has_qresync && !open->mailbox->cursor.has_flags && !open->missed_push &&
+		open->seen_modseq > follow_modseq(client);
+}
+
 static void put_pass(struct imap_client *client)
 {
 	/* EXAMINE has just said what NOOP would say. */
-	if (client->open.is_synchronised) {
+	if (client->open.is_synchronised || lacks_noop(client)) {
 		command_put(client, COMMAND_NOOP, NULL, "NOOP");
 	}
 	put_look(client);
+	client->open.wants_noop = false;
 	LIST_FOR_EACH (node, &client->requests) {
 		struct request *request = list_entry(node, struct request, link);
 		if (request->kind == REQUEST_REFRESH && request->mailbox == client->open.mailbox &&
@@ -230,13 +255,7 @@ static void tell_synchronised(struct imap_client *client)
 	struct imap_cursor *cursor = &mailbox->cursor;
 	follow_tell(client);
 	imap_mailbox_raise_watermark(mailbox);
-	if (!cursor->has_flags) {
-		/* All pushes up to the tagged OK are in: what has a lower modseq was told. */
-		uint64_t modseq = open->pushed_modseq > open->highestmodseq ? open->pushed_modseq
-									    : open->highestmodseq;
-		cursor->highestmodseq =
-			modseq > cursor->highestmodseq ? modseq : cursor->highestmodseq;
-	}
+	imap_mailbox_raise_modseq(mailbox, follow_modseq(client));
 	uint32_t uidnext = cursor->watermark;
 	mailbox->uidnext = open->uidnext > uidnext && uidnext != 0 ? open->uidnext : uidnext;
 	mailbox->n_refusals = 0;
@@ -248,6 +267,7 @@ static void tell_synchronised(struct imap_client *client)
 	event->mailbox = mailbox;
 	event->cursor = *cursor;
 	open->is_synchronised = true;
+	open->owes_answer = false;
 	open->numbers_off = open->phantoms > 0;
 	open->n_certain = open->phantoms > 0 ? 0 : (uint32_t)runs_count(&mailbox->messages);
 	LIST_FOR_EACH_SAFE (node, &client->requests) {
@@ -288,7 +308,13 @@ static void look_ended(struct imap_client *client)
 	if (!open->wants_scan && follow_has_tail(client)) {
 		open->phantoms = open->exists - (uint32_t)known;
 	}
-	if (!open->wants_scan) {
+	if (open->wants_scan) {
+		return;
+	}
+	open->wants_noop = lacks_noop(client);
+	if (open->wants_noop) {
+		imap_mailbox_raise_watermark(open->mailbox); /* what came is not to come again */
+	} else {
 		tell_synchronised(client);
 	}
 }
@@ -588,7 +614,8 @@ static bool go_elsewhere(struct imap_client *client)
 static bool needs_pass(const struct imap_client *client)
 {
 	const struct open *open = &client->open;
-	if (client->left_idle || client->wants_pass || open->wants_look || !open->is_synchronised) {
+	if (client->left_idle || client->wants_pass || open->wants_look || !open->is_synchronised ||
+		(open->owes_answer && !open->wants_noop)) {
 		return true;
 	}
 	LIST_FOR_EACH (node, &client->requests) {
@@ -640,6 +667,9 @@ static void put_flight(struct imap_client *client)
 		}
 		if (needs_pass(client)) {
 			put_pass(client);
+		} else if (open->wants_noop) {
+			open->wants_noop = false;
+			command_put(client, COMMAND_NOOP, NULL, "NOOP");
 		}
 	} else if (client->wants_pass) {
 		client->wants_pass = false;
@@ -708,6 +738,10 @@ void cycle_tick(struct imap_client *client)
 		client->renewal = USEC_NEVER;
 		client->wants_pass = true;
 		client->open.n_rescans = client->open.n_doubts = 0;
+		if (client->open.doubts_later) {
+			client->open.doubts_later = false;
+			follow_doubt(client);
+		}
 		client->is_renewing = !has_requests(client);
 	}
 }

@@ -146,30 +146,36 @@ struct open {
 	bool by_qresync;      /* EXAMINE carried QRESYNC */
 	bool awaits_closed;   /* data may still be about the mailbox that was open before */
 	bool has_listing;     /* OPEN_SCAN by search: the answer is there */
+	bool listing_is_off;  /* ... but it lacked what went later */
 	bool is_baseline;     /* the scan makes a new baseline */
 	bool is_reset;        /* ... in place of an older one */
 	bool is_synchronised; /* SYNCHRONISED was told since it was opened */
 	bool wants_look;      /* EXISTS said more than is known */
 	bool is_second_look;  /* the one before found less than EXISTS said */
 	bool asks_first;      /* data was missing: NOOP goes before what asks for it again */
+	bool owes_answer;     /* a look has begun that SYNCHRONISED was not told after */
 	bool wants_scan;      /* the numbers do not add up */
 	bool has_exists;
 	uint32_t exists; /* messages on the server, as of the last response */
 	uint32_t exists_at_look;
+	uint32_t exists_at_listing; /* OPEN_SCAN by search: of the messages in the answer */
 	uint32_t phantoms; /* the server counts them, but however it is asked it does not list them
 			    */
 	uint32_t uidvalidity, uidnext; /* as EXAMINE said; 0: not */
 	uint32_t rewound_to;    /* UIDNEXT, where it is below what was told before; 0: it is not */
 	uint64_t highestmodseq; /* as EXAMINE said; 0: none */
-	uint64_t pushed_modseq; /* the highest MODSEQ of a FETCH since */
+	uint64_t seen_modseq;   /* the highest MODSEQ of a FETCH since */
+	uint64_t told_modseq;   /* of what happened since, all up to here was told */
+	bool wants_noop;        /* more was seen than is sure to have been told */
 	unsigned int n_confirmations; /* of a new UIDVALIDITY */
 	uint32_t confirmed_uidvalidity;
 	uint64_t confirm_at; /* when the next EXAMINE is due; 0: none waits */
 	unsigned int n_rescans;
 	unsigned int n_doubts;
-	bool numbers_off; /* a message stands at another number than in the view: a number above
-			   * n_certain says nothing certain, since one that is gone and not yet said
-			   * to be may stand between those that came */
+	bool doubts_later; /* there were too many: the next renewal lists anew */
+	bool numbers_off;  /* a message stands at another number than in the view: a number above
+			    * n_certain says nothing certain, since one that is gone and not yet said
+			    * to be may stand between those that came */
 	uint32_t n_certain;
 	bool missed_push;   /* flags that a listing under way cannot take in were pushed */
 	struct runs scan;   /* OPEN_SCAN: UID to value; message number n is the n-th */
@@ -341,6 +347,11 @@ void handle_scan(
 
 /* follow.c */
 void follow_exists(struct imap_client *client, uint32_t exists);
+/* What a tagged response says of the modseq up to which everything was told. */
+void follow_tagged(struct imap_client *client, const struct command *command,
+	const struct imap_response *response);
+/* The modseq up to which everything was told; 0: the mailbox has none. */
+uint64_t follow_modseq(const struct imap_client *client);
 /* The numbers do not add up: the messages are to be listed anew, unless that was tried often. */
 void follow_doubt(struct imap_client *client);
 void follow_expunge(struct imap_client *client, uint32_t number);

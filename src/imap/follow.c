@@ -153,7 +153,9 @@ void follow_tell_arrivals(struct imap_client *client, bool all)
 			uint16_t value = IMAP_MAILBOX_UNREAD;
 			runs_get(&open->mailbox->messages, uid, &value);
 			event->messages[i]->value = value;
-			if (runs_unset(&open->pending, uid, uid) < 0) {
+			uint64_t modseq = event->messages[i]->modseq;
+			if (runs_unset(&open->pending, uid, uid) < 0 ||
+				imap_mailbox_note_told(open->mailbox, uid, modseq) < 0) {
 				client_fail_memory(client);
 				return;
 			}
@@ -163,6 +165,42 @@ void follow_tell_arrivals(struct imap_client *client, bool all)
 }
 
 /* -- what the server says -- */
+
+/* RFC 7162 section 6: a server with QRESYNC has told everything up to the highest MODSEQ that was
+ * seen, or says otherwise, whenever it answers a command. Without QRESYNC no rule is known to be
+ * kept: one may answer FETCH from the mailbox as it is, and push older changes later, NOOP at the
+ * latest. */
+void follow_tagged(struct imap_client *client, const struct command *command,
+	const struct imap_response *response)
+{
+	struct open *open = &client->open;
+	if (!open->mailbox || open->stage != OPEN_FOLLOWED) {
+		return;
+	}
+	if (client->has_qresync) {
+		uint64_t modseq = response->code == IMAP_CODE_HIGHESTMODSEQ ? response->number
+									    : open->seen_modseq;
+		open->told_modseq = modseq > open->told_modseq ? modseq : open->told_modseq;
+		open->seen_modseq = 0;
+	} else if (command->kind == COMMAND_NOOP && response->status == IMAP_STATUS_OK) {
+		open->told_modseq = open->seen_modseq;
+	}
+}
+
+uint64_t follow_modseq(const struct imap_client *client)
+{
+	const struct open *open = &client->open;
+	const struct imap_cursor *cursor = &open->mailbox->cursor;
+	uint64_t modseq = cursor->highestmodseq;
+	if (cursor->has_flags) {
+		return modseq;
+	}
+	if (open->missed_push) {
+		return modseq; /* what it said is to be asked for again */
+	}
+	modseq = open->highestmodseq > modseq ? open->highestmodseq : modseq;
+	return open->told_modseq > modseq ? open->told_modseq : modseq;
+}
 
 bool follow_has_tail(const struct imap_client *client)
 {
@@ -174,9 +212,14 @@ bool follow_has_tail(const struct imap_client *client)
 void follow_doubt(struct imap_client *client)
 {
 	struct open *open = &client->open;
-	open->wants_scan = open->wants_scan ||
-		(open->stage == OPEN_FOLLOWED && open->n_rescans < MAX_RESCANS &&
-			open->n_doubts < MAX_DOUBTS);
+	if (open->stage != OPEN_FOLLOWED) {
+		return;
+	}
+	if (open->n_rescans < MAX_RESCANS && open->n_doubts < MAX_DOUBTS) {
+		open->wants_scan = true;
+	} else {
+		open->doubts_later = true;
+	}
 }
 
 /* There cannot be fewer than are known: the server lost its way, or we did. */
@@ -252,6 +295,14 @@ static void scan_expunge(struct imap_client *client, uint32_t number)
 	if (open->scan_by_search && !open->has_listing) {
 		return; /* the answer will not have it */
 	}
+	if (open->scan_by_search && runs_count(&open->scan) != open->exists_at_listing) {
+		/* It left out what is gone by now, and a number says nothing of it. */
+		open->listing_is_off = true;
+		return;
+	}
+	if (number <= open->exists_at_listing) {
+		open->exists_at_listing--;
+	}
 	if (!runs_select(&open->scan, number - 1, &uid)) {
 		return;
 	}
@@ -310,10 +361,15 @@ void follow_vanished(struct imap_client *client, const struct imap_response *res
 	for (uint64_t n = 1; n <= UINT32_MAX && runs_next(&response->set, n, &run);
 		n = (uint64_t)run.last + 1) {
 		if (open->stage == OPEN_SCAN) {
+			uint64_t before = runs_count(&open->scan);
 			if (runs_unset(&open->scan, run.first, run.last) < 0) {
 				client_fail_memory(client);
 				return;
 			}
+			uint64_t n_listed = before - runs_count(&open->scan);
+			open->exists_at_listing -= (uint32_t)n_listed;
+			open->listing_is_off = open->listing_is_off ||
+				n_listed != (uint64_t)run.last - run.first + 1;
 		} else {
 			follow_gone(client, run.first, run.last);
 		}
@@ -350,6 +406,7 @@ void follow_search(struct imap_client *client, const struct imap_response *respo
 	}
 	if (is_all && !response->partial) {
 		open->has_listing = true;
+		open->exists_at_listing = open->exists;
 	}
 }
 
@@ -419,7 +476,7 @@ static bool is_change(const struct imap_client *client, const struct imap_messag
 		return true;
 	}
 	return message->modseq != 0 && mailbox->cursor.highestmodseq != 0 &&
-		message->modseq > mailbox->cursor.highestmodseq;
+		!imap_mailbox_was_told(mailbox, uid, message->modseq);
 }
 
 static void tell_change(struct imap_client *client, const struct imap_message *message,
@@ -427,7 +484,8 @@ static void tell_change(struct imap_client *client, const struct imap_message *m
 {
 	struct open *open = &client->open;
 	struct imap_message *copy = copy_flags(message, uid);
-	if (!copy) {
+	if (!copy || imap_mailbox_note_told(open->mailbox, uid, message->modseq) < 0) {
+		imap_message_free(copy);
 		client_fail_memory(client);
 		return;
 	}
@@ -569,11 +627,14 @@ static void miss_push(struct imap_client *client)
 			client, KIND(SEARCH_ALL) | KIND(SEARCH_UNSEEN) | KIND(FETCH_FLAGS));
 }
 
-static void note_modseq(struct open *open, const struct imap_message *message)
+/* Of two answers about a message that is new, one for a look and one for a request, the first that
+ * has all that the look needs is the look's. */
+static bool is_of_look(const struct imap_client *client, const struct imap_message *message)
 {
-	if (message->modseq > open->pushed_modseq) {
-		open->pushed_modseq = message->modseq;
-	}
+	const struct open *open = &client->open;
+	unsigned int plain = new_mail_items(client) & (IMAP_FETCH_PREVIEW - 1) & ~IMAP_ITEM_MODSEQ;
+	return imap_mailbox_is_new(open->mailbox, message->uid) &&
+		commands_awaiting(client, KIND(LOOK)) && (message->items & plain) == plain;
 }
 
 /* FETCH about the open mailbox, with a UID. */
@@ -582,7 +643,6 @@ static void follow_message(struct imap_client *client, const struct imap_respons
 	struct open *open = &client->open;
 	struct imap_message *message = response->message;
 	uint32_t uid = message->uid;
-	note_modseq(open, message);
 	bool is_known = runs_get(&open->mailbox->messages, uid, NULL);
 	if (is_known) {
 		/* The number must be the message's place in the view: an answer without harm else.
@@ -600,7 +660,7 @@ static void follow_message(struct imap_client *client, const struct imap_respons
 		miss_push(client);
 	}
 	struct command *command = asked_for(client, uid);
-	if (command && command->request) {
+	if (command && command->request && !is_of_look(client, message)) {
 		request_take_message(client, command->request, response);
 		return;
 	}
@@ -623,6 +683,9 @@ void follow_fetch(struct imap_client *client, const struct imap_response *respon
 	if (!open->mailbox) {
 		return;
 	}
+	if (message->modseq > open->seen_modseq) {
+		open->seen_modseq = message->modseq;
+	}
 	if (open->stage == OPEN_SCAN && commands_awaiting(client, KIND(FETCH_FLAGS))) {
 		scan_fetch(client, message);
 		return;
@@ -641,7 +704,6 @@ void follow_fetch(struct imap_client *client, const struct imap_response *respon
 			open->missed_push = true;
 			follow_doubt(client);
 		} else if (runs_select(&open->mailbox->messages, message->number - 1, &uid)) {
-			note_modseq(open, message);
 			apply_flags(client, message, uid);
 		}
 		return;

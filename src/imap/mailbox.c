@@ -81,6 +81,7 @@ struct imap_mailbox *imap_mailbox_free(struct imap_mailbox *mailbox)
 	if (mailbox) {
 		runs_done(&mailbox->messages);
 		sets_free(mailbox->flag_sets);
+		free(mailbox->told);
 		free(mailbox->name);
 		free(mailbox);
 	}
@@ -93,6 +94,7 @@ void imap_mailbox_reset(struct imap_mailbox *mailbox)
 	runs_init(&mailbox->messages);
 	mailbox->n_unread = 0;
 	mailbox->flag_sets = sets_free(mailbox->flag_sets);
+	imap_mailbox_forget_modseq(mailbox);
 	mailbox->cursor = (struct imap_cursor){.watermark = 1};
 	mailbox->uidnext = 0;
 	mailbox->n_refusals = 0;
@@ -293,6 +295,87 @@ bool imap_mailbox_is_new(const struct imap_mailbox *mailbox, uint32_t uid)
 {
 	return mailbox->cursor.watermark != 0 && uid >= mailbox->cursor.watermark &&
 		!runs_get(&mailbox->messages, uid, NULL);
+}
+
+void imap_mailbox_raise_modseq(struct imap_mailbox *mailbox, uint64_t modseq)
+{
+	size_t n = 0;
+	if (modseq <= mailbox->cursor.highestmodseq) {
+		return;
+	}
+	mailbox->cursor.highestmodseq = modseq;
+	for (size_t i = 0; i < mailbox->n_told; i++) {
+		if (mailbox->told[i].modseq > modseq) {
+			mailbox->told[n++] = mailbox->told[i];
+		}
+	}
+	mailbox->n_told = n;
+	if (n == 0) {
+		free(mailbox->told);
+		mailbox->told = NULL;
+		mailbox->n_told_allocated = 0;
+	}
+}
+
+void imap_mailbox_forget_modseq(struct imap_mailbox *mailbox)
+{
+	mailbox->cursor.highestmodseq = 0;
+	free(mailbox->told);
+	mailbox->told = NULL;
+	mailbox->n_told = mailbox->n_told_allocated = 0;
+}
+
+/* Where the message is among those told, or would be. */
+static size_t told_place(const struct imap_mailbox *mailbox, uint32_t uid)
+{
+	size_t low = 0, high = mailbox->n_told;
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+		if (mailbox->told[middle].uid < uid) {
+			low = middle + 1;
+		} else {
+			high = middle;
+		}
+	}
+	return low;
+}
+
+int imap_mailbox_note_told(struct imap_mailbox *mailbox, uint32_t uid, uint64_t modseq)
+{
+	if (mailbox->cursor.has_flags || modseq <= mailbox->cursor.highestmodseq) {
+		return 0;
+	}
+	size_t place = told_place(mailbox, uid);
+	if (place < mailbox->n_told && mailbox->told[place].uid == uid) {
+		mailbox->told[place].modseq = modseq;
+		return 0;
+	}
+	if (mailbox->n_told == IMAP_MAILBOX_MAX_TOLD) {
+		return 0;
+	}
+	if (mailbox->n_told == mailbox->n_told_allocated) {
+		size_t wanted = mailbox->n_told_allocated ? 2 * mailbox->n_told_allocated : 16;
+		struct imap_mailbox_told *grown =
+			reallocarray(mailbox->told, wanted, sizeof(*grown));
+		if (!grown) {
+			return -ENOMEM;
+		}
+		mailbox->told = grown;
+		mailbox->n_told_allocated = wanted;
+	}
+	memmove(mailbox->told + place + 1, mailbox->told + place,
+		(mailbox->n_told - place) * sizeof(*mailbox->told));
+	mailbox->told[place] = (struct imap_mailbox_told){.uid = uid, .modseq = modseq};
+	mailbox->n_told++;
+	return 0;
+}
+
+bool imap_mailbox_was_told(const struct imap_mailbox *mailbox, uint32_t uid, uint64_t modseq)
+{
+	size_t place = told_place(mailbox, uid);
+	return modseq <= mailbox->cursor.highestmodseq ||
+		(place < mailbox->n_told && mailbox->told[place].uid == uid &&
+			mailbox->told[place].modseq == modseq);
 }
 
 void imap_mailbox_raise_watermark(struct imap_mailbox *mailbox)

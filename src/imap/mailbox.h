@@ -21,6 +21,7 @@ enum {
 	IMAP_MAILBOX_READ = 1,
 	IMAP_MAILBOX_FIRST_SET = 2,
 	IMAP_MAILBOX_MAX_SETS = 4096, /* more, and messages are only read or unread again */
+	IMAP_MAILBOX_MAX_TOLD = 4096, /* above the cursor's modseq; more may be told again */
 };
 
 /* How far a mailbox has been followed; what is stored. */
@@ -32,6 +33,11 @@ struct imap_cursor {
 	bool has_flags;         /* the flags of single messages are known: no CONDSTORE */
 };
 
+struct imap_mailbox_told {
+	uint32_t uid;
+	uint64_t modseq;
+};
+
 struct imap_mailbox {
 	char *name;           /* UTF-8, as on the bus */
 	struct runs messages; /* UID to value */
@@ -41,6 +47,10 @@ struct imap_mailbox {
 			    * while its account was being watched */
 	bool is_void;      /* its UIDVALIDITY went, and nobody was told yet */
 	uint32_t uidnext;  /* as the server said, else one above the highest UID; 0: unknown */
+	/* Messages that were told with a modseq above the cursor's, by UID: a server that is asked
+	 * for changes since the cursor names them again. */
+	struct imap_mailbox_told *told;
+	size_t n_told, n_told_allocated;
 	struct imap_flag_sets *flag_sets;
 
 	/* How often in a row the server failed to give the data of what is new, and the message in
@@ -91,6 +101,19 @@ void imap_mailbox_replace(struct imap_mailbox *mailbox, struct runs *messages);
 
 /* Whether a message that the server has, and that is not among the known, is new. */
 bool imap_mailbox_is_new(const struct imap_mailbox *mailbox, uint32_t uid);
+
+/* The cursor's modseq goes up to this one (never down). */
+void imap_mailbox_raise_modseq(struct imap_mailbox *mailbox, uint64_t modseq);
+
+/* The cursor knows no modseq any more. */
+void imap_mailbox_forget_modseq(struct imap_mailbox *mailbox);
+
+/* The message's state with this modseq (0: not known) has been told. 0 or -ENOMEM. */
+int imap_mailbox_note_told(struct imap_mailbox *mailbox, uint32_t uid, uint64_t modseq);
+
+/* Whether the message's state with this modseq is known to have been told, which above the cursor's
+ * modseq is not known of all. */
+bool imap_mailbox_was_told(const struct imap_mailbox *mailbox, uint32_t uid, uint64_t modseq);
 
 /* The watermark goes up to one above the highest known UID (never down). */
 void imap_mailbox_raise_watermark(struct imap_mailbox *mailbox);

@@ -21,6 +21,7 @@ static void expect_answers(struct open *open)
 	open->highestmodseq = 0;
 	open->is_synchronised = false;
 	open->wants_look = open->wants_scan = false;
+	open->missed_push = false;
 }
 
 static void put_open(struct imap_client *client)
@@ -141,7 +142,7 @@ static void scan_begin(struct imap_client *client, bool by_search)
 	struct open *open = &client->open;
 	open->stage = OPEN_SCAN;
 	open->scan_by_search = by_search;
-	open->has_listing = false;
+	open->has_listing = open->listing_is_off = false;
 	open->scan_next = 1;
 	open->phantoms = 0;
 	open->n_certain = 0;
@@ -160,7 +161,8 @@ void open_rescan(struct imap_client *client)
 	client->wants_pass = true; /* whoever waits for a look waits for one after this */
 	open->n_doubts++;
 	log_debug(NULL, open->mailbox->name, "message numbers do not add up: listing anew");
-	scan_begin(client, !open->mailbox->cursor.has_flags && has_extension(client, "ESEARCH"));
+	scan_begin(client,
+		open->mailbox->cursor.highestmodseq != 0 && has_extension(client, "ESEARCH"));
 }
 
 /* Whether the mailbox keeps the flags of its messages, which without CONDSTORE it must. */
@@ -213,10 +215,9 @@ static void followed(struct imap_client *client)
 	struct open *open = &client->open;
 	open->stage = OPEN_FOLLOWED;
 	open->awaits_closed = false;
-	open->missed_push = false;
 	open->wants_look = follow_has_tail(client);
 	open->wants_scan = false;
-	if (open->exists < runs_count(&open->mailbox->messages)) {
+	if (open->missed_push || open->exists < runs_count(&open->mailbox->messages)) {
 		follow_doubt(client);
 	}
 	enter(client, IMAP_STATE_SYNCHRONISE);
@@ -230,7 +231,7 @@ static void choose_way(struct imap_client *client)
 	uint64_t known = runs_count(&open->mailbox->messages);
 	if (needs_flags(client) && !cursor->has_flags) {
 		cursor->has_flags = true;
-		cursor->highestmodseq = 0;
+		imap_mailbox_forget_modseq(open->mailbox);
 	}
 	if (open->uidnext != 0 && (cursor->watermark == 0 || open->uidnext < cursor->watermark)) {
 		open->rewound_to = open->uidnext;
@@ -249,7 +250,7 @@ static void choose_way(struct imap_client *client)
 	}
 	if (!cursor->has_flags && cursor->highestmodseq > open->highestmodseq) {
 		/* A mailbox brought back from a backup: its modseqs say nothing about ours. */
-		cursor->highestmodseq = 0;
+		imap_mailbox_forget_modseq(open->mailbox);
 	}
 	scan_begin(client, has_modseq && has_extension(client, "ESEARCH"));
 }
@@ -400,7 +401,7 @@ static bool scan_rewinds(struct imap_client *client)
 	if (cursor->has_flags || cursor->highestmodseq == 0) {
 		return false;
 	}
-	cursor->highestmodseq = 0;
+	imap_mailbox_forget_modseq(open->mailbox);
 	scan_begin(client, false);
 	return true;
 }
@@ -471,60 +472,74 @@ static void put_strays(struct imap_client *client)
 		client, COMMAND_FETCH_CHANGES, NULL, "UID FETCH %u:%u (UID FLAGS)", first, last);
 }
 
+/* Something came or went between the answers, which NOOP may have to tell: FETCH must not (RFC 9051
+ * section 7.5.1). After some attempts what is listed is believed. Whether to go on. */
+static bool scan_adds_up(struct imap_client *client)
+{
+	struct open *open = &client->open;
+	uint32_t listed = (uint32_t)runs_count(&open->scan);
+	/* What came after a listing stands behind what is listed. */
+	bool by_search = open->scan_by_search && open->has_listing;
+	uint32_t exists = by_search ? open->exists_at_listing : open->exists;
+	if (listed == exists && !open->listing_is_off) {
+		open->n_rescans = 0;
+		open->numbers_off = false;
+		open->n_certain = listed;
+		return true;
+	}
+	if (open->n_rescans++ < MAX_RESCANS) {
+		command_put(client, COMMAND_NOOP, NULL, "NOOP");
+		scan_begin(client, open->scan_by_search);
+		return false;
+	}
+	log_debug(NULL, open->mailbox->name,
+		"the server counts %u messages, but lists %u: going on with these", exists, listed);
+	open->phantoms = exists > listed ? exists - listed : 0;
+	open->numbers_off = true;
+	open->exists = listed + open->phantoms + (open->exists - exists);
+	return true;
+}
+
+static void put_changes(struct imap_client *client)
+{
+	struct open *open = &client->open;
+	const struct imap_cursor *cursor = &open->mailbox->cursor;
+	open->stage = OPEN_CHANGES;
+	command_put(client, COMMAND_FETCH_CHANGES, NULL,
+		"UID FETCH 1:%u (UID FLAGS) (CHANGEDSINCE %llu)",
+		runs_highest(&open->mailbox->messages), (unsigned long long)cursor->highestmodseq);
+}
+
 static void scan_finish(struct imap_client *client)
 {
 	struct open *open = &client->open;
-	struct imap_cursor *cursor = &open->mailbox->cursor;
-	bool adds_up = runs_count(&open->scan) == open->exists &&
-		!(open->is_baseline && open->missed_push);
-	if (adds_up) {
-		open->n_rescans = 0;
-	} else {
-		/* Something came or went between the answers, which NOOP may have to tell: FETCH
-		 * must not (RFC 9051 section 7.5.1). */
-		if (open->n_rescans++ < MAX_RESCANS) {
-			open->missed_push = open->missed_push && !open->is_baseline;
-			command_put(client, COMMAND_NOOP, NULL, "NOOP");
-			scan_begin(client, open->scan_by_search);
-			return;
-		}
-		uint32_t listed = (uint32_t)runs_count(&open->scan);
-		log_debug(NULL, open->mailbox->name,
-			"the server counts %u messages, but lists %u: going on with these",
-			open->exists, listed);
-		open->phantoms = open->exists > listed ? open->exists - listed : 0;
-		open->numbers_off = open->exists != listed;
-		open->exists = listed + open->phantoms;
+	const struct imap_cursor *cursor = &open->mailbox->cursor;
+	if (!scan_adds_up(client)) {
+		return;
 	}
-	if (open->is_baseline) {
+	bool was_baseline = open->is_baseline;
+	if (was_baseline) {
 		scan_becomes_baseline(client);
+	} else if (scan_rewinds(client)) {
+		return;
 	} else {
-		if (scan_rewinds(client)) {
-			return;
-		}
 		scan_compare(client);
-		if (client_is_over(client)) {
-			return;
-		}
-		if (cursor->highestmodseq != 0 &&
-			(open->highestmodseq > cursor->highestmodseq || open->missed_push ||
-				!open->scan_by_search) &&
-			runs_count(&open->mailbox->messages) > 0) {
-			open->stage = OPEN_CHANGES;
-			command_put(client, COMMAND_FETCH_CHANGES, NULL,
-				"UID FETCH 1:%u (UID FLAGS) (CHANGEDSINCE %llu)",
-				runs_highest(&open->mailbox->messages),
-				(unsigned long long)cursor->highestmodseq);
-		}
-		if (runs_count(&open->strays) > 0) {
-			open->stage = OPEN_CHANGES;
-			put_strays(client);
-		}
-		if (open->stage == OPEN_CHANGES) {
-			return;
-		}
 	}
-	if (!client_is_over(client)) {
+	if (client_is_over(client)) {
+		return;
+	}
+	bool has_changes = open->missed_push ||
+		(!was_baseline &&
+			(open->highestmodseq > cursor->highestmodseq || !open->scan_by_search));
+	open->missed_push = false;
+	if (has_changes && cursor->highestmodseq != 0 && runs_count(&open->mailbox->messages) > 0) {
+		put_changes(client);
+	}
+	if (runs_count(&open->strays) > 0) {
+		open->stage = OPEN_CHANGES;
+		put_strays(client);
+	}
+	if (open->stage != OPEN_CHANGES) {
 		runs_done(&open->scan);
 		runs_init(&open->scan);
 		followed(client);
@@ -584,7 +599,7 @@ void handle_scan(
 			return;
 		}
 		/* What the server promised it cannot do: the plain way then. */
-		open->mailbox->cursor.highestmodseq = 0;
+		imap_mailbox_forget_modseq(open->mailbox);
 		scan_begin(client, false);
 		return;
 	}

@@ -1,0 +1,979 @@
+/* Whole sessions of the engine against a model of a server, ended after every octet in either
+ * direction and then resumed: whatever the cut, the client must come to the state that the uncut
+ * session comes to, with each message announced once.
+ *
+ * A session comes from a seed alone: how the server behaves, what is in the mailbox at first, what
+ * others do to it and what is asked of the client, and where octets are torn apart. The mailbox
+ * does not depend on the client, so what it becomes in the end is the same for all cuts of a
+ * session. A session that was cut is resumed with the view that lived on, and with one that is made
+ * of what was told alone, as the daemon stores it; more may have happened meanwhile.
+ *
+ *   simulation [--sessions N] [--seed S] [--every K]  N sessions, S is the first; a cut at each
+ *                                                     K-th octet (0: none)
+ *   simulation --show S client|server AT view|stored  one run in words
+ */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "delta.h"
+#include "imap/client.h"
+#include "tests/unit/imap_server.h"
+#include "util/clock.h"
+#include "util/log.h"
+
+enum {
+	STEPS_MAX = 24,
+	TURNS_MAX = 20000,
+	UIDS_MAX = 2 * IMAP_SERVER_MESSAGES,
+};
+
+enum step_kind {
+	STEP_ARRIVE,
+	STEP_CHANGE,
+	STEP_EXPUNGE,
+	STEP_RESET, /* UIDVALIDITY changes */
+	STEP_DELETE,
+	STEP_CREATE,
+	STEP_BYE,
+	STEP_REFRESH, /* from here on nothing that changes the mailbox */
+	STEP_FETCH,
+	STEP_TIME,
+};
+
+struct step {
+	enum step_kind kind;
+	uint32_t argument;
+	unsigned int flags;
+	bool at_once; /* with the step before */
+};
+
+enum cut {
+	CUT_NEVER,
+	CUT_TO_CLIENT,
+	CUT_TO_SERVER,
+};
+
+enum resumption {
+	RESUME_VIEW,
+	RESUME_STORED,
+};
+
+/* What somebody knows who believes the events. */
+struct subscriber {
+	bool is_known[UIDS_MAX];
+	bool was_new[UIDS_MAX];
+	unsigned int flags[UIDS_MAX];
+};
+
+struct session {
+	uint64_t seed;
+	struct imap_server_traits traits;
+	struct step steps[STEPS_MAX];
+	size_t n_steps, next_step;
+	struct chance chance;
+	uint32_t pace; /* a step is taken at one of so many occasions */
+
+	struct imap_server_mailbox mailbox;
+	struct imap_server server;
+	struct imap_client *client; /* NULL: not connected */
+	struct imap_mailbox *view;
+	struct imap_mailbox *stored;
+	uint16_t sets_stored;
+	bool announces_all;
+	bool has_failed; /* the mailbox cannot be opened: to be tried again */
+	struct subscriber subscriber;
+	uint64_t now;
+	uint64_t connected_at;
+	uint64_t next_id, request; /* request: the one that has had no DONE; 0 */
+	bool is_fetching;
+
+	enum cut cut;
+	size_t cut_at;
+	enum resumption resumption;
+	size_t n_to_client, n_to_server;
+	bool is_cut;
+
+	size_t n_turns;
+	size_t n_repeated; /* flags told that were known */
+	bool is_settled;   /* nothing may be told any more */
+	bool is_verbose;
+	char problem[600];
+};
+
+static struct {
+	size_t n_cuts, n_runs, n_repeated;
+	size_t every;
+	bool is_verbose;
+} total = {.every = 1};
+
+static void fail(struct session *session, const char *format, ...)
+{
+	static const char *const cuts[] = {"uncut", "to the client", "to the server"};
+	if (*session->problem) {
+		return;
+	}
+	char text[400];
+	va_list args;
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	snprintf(session->problem, sizeof(session->problem), "session %llu (%s %zu, %s): %s",
+		(unsigned long long)session->seed, cuts[session->cut], session->cut_at,
+		session->resumption == RESUME_VIEW ? "view" : "stored", text);
+}
+
+static void say(const struct session *session, const char *who, struct span octets)
+{
+	if (session->is_verbose && octets.len > 0) {
+		printf("# %s %.*s\n", who, (int)octets.len, (const char *)octets.data);
+	}
+}
+
+/* -- what is stored, as mailbox_follow.c does -- */
+
+static const struct state_key key = {"imap.example.org", "jo", "INBOX"};
+
+static void store(struct session *session, struct delta *delta)
+{
+	if (!delta || delta_apply(delta, session->stored) < 0) {
+		abort();
+	}
+	if (delta->kind == DELTA_BASELINE || delta->kind == DELTA_MESSAGES) {
+		session->sets_stored = imap_mailbox_flag_sets_end(session->view);
+	}
+	delta_free(delta);
+}
+
+static struct delta *baseline_of(
+	struct imap_mailbox *view, const struct imap_cursor *cursor, const struct runs *messages)
+{
+	struct delta *delta = delta_new(DELTA_BASELINE, &key);
+	if (!delta || delta_add_sets(delta, view, IMAP_MAILBOX_FIRST_SET) < 0 ||
+		runs_copy(&delta->messages, messages) < 0) {
+		abort();
+	}
+	delta->cursor = *cursor;
+	return delta;
+}
+
+static void store_messages(struct session *session, const struct imap_event *event)
+{
+	struct delta *delta = delta_new(DELTA_MESSAGES, &key);
+	if (!delta || delta_add_sets(delta, session->view, session->sets_stored) < 0) {
+		abort();
+	}
+	for (size_t i = 0; i < event->n_messages; i++) {
+		uint32_t uid = event->messages[i]->uid;
+		runs_set(&delta->messages, uid, uid, event->messages[i]->value);
+	}
+	store(session, delta);
+}
+
+static void store_event(struct session *session, const struct imap_event *event)
+{
+	struct delta *delta;
+	switch (event->kind) {
+	case IMAP_EVENT_BASELINE:
+		store(session, baseline_of(session->view, &event->cursor, &event->baseline));
+		return;
+	case IMAP_EVENT_NEW:
+	case IMAP_EVENT_FLAGS:
+		store_messages(session, event);
+		return;
+	case IMAP_EVENT_EXPUNGED:
+		delta = delta_new(DELTA_REMOVED, &key);
+		if (!delta || runs_copy(&delta->messages, &event->uids) < 0) {
+			abort();
+		}
+		store(session, delta);
+		return;
+	case IMAP_EVENT_SYNCHRONISED:
+		delta = delta_new(DELTA_CURSOR, &key);
+		if (!delta) {
+			abort();
+		}
+		delta->cursor = event->cursor;
+		store(session, delta);
+		return;
+	case IMAP_EVENT_STATE:
+	case IMAP_EVENT_START_TLS:
+	case IMAP_EVENT_START_DEFLATE:
+	case IMAP_EVENT_CREDENTIALS:
+	case IMAP_EVENT_READY:
+	case IMAP_EVENT_MAILBOX_FAILED:
+	case IMAP_EVENT_LISTED:
+	case IMAP_EVENT_MESSAGE:
+	case IMAP_EVENT_CHUNK:
+	case IMAP_EVENT_MOVED:
+	case IMAP_EVENT_DONE:
+	case IMAP_EVENT_CLOSED:
+		return;
+	}
+}
+
+/* The view of a daemon that starts anew. */
+static void restore(struct session *session)
+{
+	imap_mailbox_free(session->view);
+	session->view = imap_mailbox_new("INBOX");
+	if (!session->view) {
+		abort();
+	}
+	session->view->announce_all = session->announces_all;
+	if (session->stored->cursor.uidvalidity != 0) {
+		struct delta *delta = baseline_of(
+			session->stored, &session->stored->cursor, &session->stored->messages);
+		if (delta_apply(delta, session->view) < 0) {
+			abort();
+		}
+		delta_free(delta);
+		session->view->announce_all = false;
+	}
+	session->sets_stored = imap_mailbox_flag_sets_end(session->view);
+}
+
+/* -- what a subscriber knows -- */
+
+static unsigned int flags_of(const struct imap_message *message)
+{
+	unsigned int flags = 0;
+	for (size_t i = 0; i < IMAP_SERVER_FLAGS; i++) {
+		if (imap_message_has_flag(message, imap_server_flags[i])) {
+			flags |= 1u << i;
+		}
+	}
+	return flags;
+}
+
+/* Flags at a baseline: the view has them where the server has no CONDSTORE; else they are those
+ * that the server showed, from which it tells every change. */
+static unsigned int baseline_flags(struct session *session, uint32_t uid)
+{
+	uint16_t value = 0;
+	unsigned int flags = 0;
+	runs_get(&session->view->messages, uid, &value);
+	const char *set = imap_mailbox_flag_set(session->view, value);
+	for (size_t i = 0; set && i < IMAP_SERVER_FLAGS; i++) {
+		flags |= strstr(set, imap_server_flags[i]) ? 1u << i : 0;
+	}
+	for (size_t i = 0; !set && i < session->server.n_told; i++) {
+		flags |= session->server.told[i].uid == uid ? session->server.told[i].flags : 0;
+	}
+	return flags;
+}
+
+static void subscribe_baseline(struct session *session, const struct imap_event *event)
+{
+	struct run run;
+	memset(&session->subscriber, 0, sizeof(session->subscriber));
+	for (uint64_t n = 1; n <= UINT32_MAX && runs_next(&event->baseline, n, &run);
+		n = (uint64_t)run.last + 1) {
+		for (uint32_t uid = run.first; uid <= run.last; uid++) {
+			session->subscriber.is_known[uid] = true;
+			session->subscriber.was_new[uid] = true;
+			session->subscriber.flags[uid] = baseline_flags(session, uid);
+		}
+	}
+}
+
+static void subscribe_messages(struct session *session, const struct imap_event *event)
+{
+	struct subscriber *subscriber = &session->subscriber;
+	bool is_new = event->kind == IMAP_EVENT_NEW;
+	for (size_t i = 0; i < event->n_messages; i++) {
+		const struct imap_message *message = event->messages[i];
+		uint32_t uid = message->uid;
+		if (is_new && subscriber->was_new[uid]) {
+			fail(session, "message %u was announced twice", uid);
+		} else if (!is_new && !subscriber->is_known[uid]) {
+			fail(session, "flags of message %u, which is not known", uid);
+		}
+		if (!is_new && subscriber->flags[uid] == flags_of(message)) {
+			session->n_repeated++;
+		}
+		subscriber->is_known[uid] = subscriber->was_new[uid] = true;
+		subscriber->flags[uid] = flags_of(message);
+	}
+}
+
+static void subscribe_expunged(struct session *session, const struct imap_event *event)
+{
+	struct run run;
+	for (uint64_t n = 1; n <= UINT32_MAX && runs_next(&event->uids, n, &run);
+		n = (uint64_t)run.last + 1) {
+		for (uint32_t uid = run.first; uid <= run.last; uid++) {
+			if (!session->subscriber.is_known[uid]) {
+				fail(session, "message %u is gone, which is not known", uid);
+			}
+			session->subscriber.is_known[uid] = false;
+		}
+	}
+}
+
+static void subscribe(struct session *session, const struct imap_event *event)
+{
+	bool is_change = event->kind == IMAP_EVENT_NEW || event->kind == IMAP_EVENT_FLAGS ||
+		event->kind == IMAP_EVENT_EXPUNGED || event->kind == IMAP_EVENT_BASELINE;
+	if (is_change && session->is_settled) {
+		fail(session, "something is told (%d) after all was told", event->kind);
+	}
+	if (event->kind == IMAP_EVENT_BASELINE) {
+		subscribe_baseline(session, event);
+	} else if (event->kind == IMAP_EVENT_NEW || event->kind == IMAP_EVENT_FLAGS) {
+		subscribe_messages(session, event);
+	} else if (event->kind == IMAP_EVENT_EXPUNGED) {
+		subscribe_expunged(session, event);
+	}
+}
+
+/* -- the owner -- */
+
+static void ask(struct session *session, bool is_fetch)
+{
+	session->is_fetching = is_fetch;
+	session->request = ++session->next_id;
+	if (!is_fetch) {
+		imap_client_refresh(session->client, session->request, session->view, session->now);
+		return;
+	}
+	struct runs uids;
+	runs_init(&uids);
+	uint32_t uid = runs_highest(&session->view->messages);
+	runs_set(&uids, uid > 0 ? uid : 1, uid > 0 ? uid : 1, 0);
+	imap_client_fetch(session->client, session->request, session->view, &uids,
+		IMAP_ITEM_ENVELOPE | IMAP_ITEM_FLAGS, session->now);
+	runs_done(&uids);
+}
+
+static void connect(struct session *session)
+{
+	const struct imap_client_options options = {
+		.transport = IMAP_TRANSPORT_TLS,
+		.auth = "login",
+		.secret_kind = IMAP_SECRET_PASSWORD,
+		.seed = session->seed,
+		.idle_timeout_usec = 9 * USEC_PER_MINUTE,
+		.poll_interval_usec = 5 * USEC_PER_MINUTE,
+	};
+	session->client = imap_client_new(&options, session->now);
+	if (!session->client) {
+		abort();
+	}
+	session->connected_at = session->now;
+	session->has_failed = false;
+	imap_server_init(&session->server, &session->traits, &session->mailbox, &session->chance);
+}
+
+static void disconnect(struct session *session)
+{
+	session->client = imap_client_free(session->client);
+	imap_server_done(&session->server);
+}
+
+static void give_credentials(struct session *session)
+{
+	const struct imap_credentials credentials = {
+		.user = "jo",
+		.kind = IMAP_SECRET_PASSWORD,
+		.secret = "secret",
+		.host = "imap.example.org",
+		.port = 993,
+	};
+	imap_client_credentials(session->client, &credentials, session->now);
+}
+
+static void print_event(const struct session *session, const struct imap_event *event)
+{
+	static const char *const names[] = {"state", "tls", "deflate", "credentials", "ready",
+		"baseline", "new", "flags", "expunged", "synchronised", "mailbox failed", "listed",
+		"message", "chunk", "moved", "done", "closed"};
+	if (!session->is_verbose) {
+		return;
+	}
+	printf("# event %s %s", names[event->kind], event->failure.text);
+	for (size_t i = 0; i < event->n_messages; i++) {
+		printf(" %u", event->messages[i]->uid);
+	}
+	if (event->kind == IMAP_EVENT_SYNCHRONISED || event->kind == IMAP_EVENT_BASELINE) {
+		printf(" watermark %u modseq %llu", event->cursor.watermark,
+			(unsigned long long)event->cursor.highestmodseq);
+	}
+	printf("\n");
+}
+
+static void pop_events(struct session *session)
+{
+	const struct imap_event *event;
+	bool is_over = false;
+	while (!is_over && (event = imap_client_next_event(session->client))) {
+		print_event(session, event);
+		subscribe(session, event);
+		store_event(session, event);
+		if (event->kind == IMAP_EVENT_CREDENTIALS) {
+			give_credentials(session);
+		} else if (event->kind == IMAP_EVENT_READY) {
+			imap_client_watch(session->client, session->view, session->now);
+			if (session->request) {
+				ask(session, session->is_fetching);
+			}
+		} else if (event->kind == IMAP_EVENT_MAILBOX_FAILED) {
+			session->has_failed = true;
+		} else if (event->kind == IMAP_EVENT_DONE) {
+			session->request = session->request == event->id ? 0 : session->request;
+		}
+		is_over = event->kind == IMAP_EVENT_CLOSED;
+	}
+	if (is_over) {
+		disconnect(session);
+		if (session->resumption == RESUME_STORED) {
+			restore(session);
+		}
+		session->now += USEC_PER_SEC;
+	}
+}
+
+static void cut(struct session *session)
+{
+	struct failure failure;
+	failure_set(&failure, FAILURE_OFFLINE, "cut");
+	say(session, "cut", span_of("here"));
+	session->is_cut = true;
+	imap_client_disconnected(session->client, &failure, session->now);
+	pop_events(session);
+}
+
+/* How much of so many octets travels before the cut. */
+static size_t before_cut(
+	const struct session *session, enum cut direction, size_t n_travelled, size_t len)
+{
+	bool is_near = session->cut == direction && !session->is_cut &&
+		session->cut_at < n_travelled + len;
+	return is_near ? session->cut_at - n_travelled : len;
+}
+
+/* -- what happens -- */
+
+static void happen(struct session *session, const struct step *step)
+{
+	struct imap_server_mailbox *mailbox = &session->mailbox;
+	switch (step->kind) {
+	case STEP_ARRIVE:
+		imap_server_arrive(mailbox, step->flags);
+		return;
+	case STEP_CHANGE:
+		imap_server_change(mailbox, step->argument, step->flags);
+		return;
+	case STEP_EXPUNGE:
+		imap_server_expunge(mailbox, step->argument);
+		return;
+	case STEP_RESET:
+		imap_server_mailbox_create(mailbox, mailbox->uidvalidity + 1 + step->argument);
+		imap_server_arrive(mailbox, step->flags);
+		imap_server_bye(&session->server, step->argument % 2 ? "Lost my way." : NULL);
+		return;
+	case STEP_DELETE:
+		imap_server_mailbox_delete(mailbox);
+		imap_server_bye(&session->server, step->argument % 2 ? "Deleted." : NULL);
+		return;
+	case STEP_CREATE:
+		imap_server_mailbox_create(mailbox, mailbox->uidvalidity + 1 + step->argument);
+		return;
+	case STEP_BYE:
+		imap_server_bye(&session->server, step->argument % 2 ? "Later." : NULL);
+		return;
+	case STEP_REFRESH:
+	case STEP_FETCH:
+	case STEP_TIME:
+		return;
+	}
+}
+
+static const struct step *next_happening(const struct session *session)
+{
+	const struct step *step = &session->steps[session->next_step];
+	return session->next_step < session->n_steps && step->kind < STEP_REFRESH ? step : NULL;
+}
+
+/* The next happening, and those that come at once with it. */
+static void let_happen(struct session *session)
+{
+	const struct step *step = next_happening(session);
+	while (step) {
+		if (session->is_verbose) {
+			printf("# happens %d %u %u\n", step->kind, step->argument, step->flags);
+		}
+		happen(session, step);
+		session->next_step++;
+		step = next_happening(session);
+		step = step && step->at_once ? step : NULL;
+	}
+}
+
+static void meanwhile(void *userdata)
+{
+	struct session *session = userdata;
+	if (next_happening(session) && chance_below(&session->chance, session->pace) == 0) {
+		let_happen(session);
+	}
+}
+
+static void pass_time(struct session *session, uint64_t most)
+{
+	uint64_t slack;
+	uint64_t deadline = imap_client_deadline(session->client, &slack);
+	session->now = deadline < session->now + most ? deadline : session->now + most;
+	imap_server_look(&session->server, true);
+	imap_client_tick(session->client, session->now);
+	pop_events(session);
+}
+
+static void take_step(struct session *session)
+{
+	const struct step *step = &session->steps[session->next_step];
+	if (next_happening(session)) {
+		let_happen(session);
+		imap_server_look(&session->server, false);
+		return;
+	}
+	bool is_ready = imap_client_state(session->client) >= IMAP_STATE_READY &&
+		session->request == 0 && session->view->cursor.uidvalidity != 0;
+	session->next_step++;
+	if (step->kind == STEP_TIME) {
+		pass_time(session, 10 * USEC_PER_MINUTE);
+	} else if (is_ready) {
+		ask(session, step->kind == STEP_FETCH);
+		pop_events(session);
+	}
+}
+
+/* -- octets -- */
+
+static size_t part_of(struct session *session, size_t len)
+{
+	return chance_below(&session->chance, 2)
+		? len
+		: 1 + chance_below(&session->chance, (uint32_t)len);
+}
+
+static bool bring_to_server(struct session *session)
+{
+	struct span output = imap_client_output(session->client);
+	if (output.len == 0 || session->server.is_closed) {
+		return false;
+	}
+	size_t len = part_of(session, output.len);
+	size_t n = before_cut(session, CUT_TO_SERVER, session->n_to_server, len);
+	session->n_to_server += n;
+	say(session, "C:", (struct span){.data = output.data, .len = n});
+	imap_server_receive(&session->server, output.data, n);
+	imap_client_sent(session->client, n, session->now);
+	if (n < len) {
+		cut(session);
+	}
+	return true;
+}
+
+static bool bring_to_client(struct session *session)
+{
+	struct span output = bytes_span(&session->server.output);
+	if (output.len == 0) {
+		return false;
+	}
+	size_t len = part_of(session, output.len);
+	size_t n = before_cut(session, CUT_TO_CLIENT, session->n_to_client, len);
+	session->n_to_client += n;
+	say(session, "S:", (struct span){.data = output.data, .len = n});
+	imap_client_receive(session->client, output.data, n, session->now);
+	bytes_consume(&session->server.output, n);
+	pop_events(session);
+	if (n < len && session->client) {
+		cut(session);
+	}
+	return true;
+}
+
+/* What is told to nobody happens meanwhile. */
+static void reconnect(struct session *session)
+{
+	uint32_t n = chance_below(&session->chance, 4);
+	for (uint32_t i = 0; i < n; i++) {
+		while (session->next_step < session->n_steps && !next_happening(session)) {
+			session->next_step++;
+		}
+		let_happen(session);
+	}
+	connect(session);
+	session->server.meanwhile = meanwhile;
+	session->server.userdata = session;
+}
+
+/* One thing of all that could come next; false when nothing is on its way. */
+static bool turn(struct session *session)
+{
+	if (session->n_turns++ > TURNS_MAX) {
+		fail(session, "there is no end");
+		return false;
+	}
+	if (!session->client) {
+		reconnect(session);
+		return true;
+	}
+	if (session->next_step < session->n_steps &&
+		chance_below(&session->chance, session->pace) == 0) {
+		take_step(session);
+		return true;
+	}
+	bool server_first = chance_below(&session->chance, 2);
+	if ((server_first && bring_to_server(session)) ||
+		(session->client && bring_to_client(session)) ||
+		(session->client && !server_first && bring_to_server(session))) {
+		return true;
+	}
+	if (session->client && session->server.is_closed) {
+		struct failure failure;
+		failure_set(&failure, FAILURE_OFFLINE, "the server ended the stream");
+		imap_client_disconnected(session->client, &failure, session->now);
+		pop_events(session);
+		return true;
+	}
+	return false;
+}
+
+/* -- the end -- */
+
+static bool is_at_rest(const struct session *session)
+{
+	return session->client && imap_client_state(session->client) == IMAP_STATE_IDLING &&
+		session->request == 0;
+}
+
+/* Until the client idles and nothing is on its way. */
+static void settle(struct session *session)
+{
+	while (!*session->problem) {
+		if (turn(session)) {
+			continue;
+		}
+		if (is_at_rest(session)) {
+			return;
+		}
+		if (*session->problem) {
+			return;
+		}
+		if (session->has_failed) {
+			session->has_failed = false;
+			session->now += USEC_PER_SEC;
+			session->connected_at = session->now;
+			imap_client_watch(session->client, session->view, session->now);
+			pop_events(session);
+		} else if (session->now > session->connected_at + USEC_PER_MINUTE) {
+			fail(session, "stuck (%s)",
+				imap_state_name(imap_client_state(session->client)));
+		} else {
+			pass_time(session, 10 * USEC_PER_SEC);
+		}
+	}
+}
+
+static void check_message(struct session *session, const struct imap_server_message *message)
+{
+	const struct imap_mailbox *view = session->view;
+	uint16_t value = 0;
+	char flags[64] = "";
+	for (size_t i = 0; i < IMAP_SERVER_FLAGS; i++) {
+		if (message->flags & (1u << i)) {
+			strcat(flags, *flags ? " " : "");
+			strcat(flags, imap_server_flags[i]);
+		}
+	}
+	const char *set;
+	if (!runs_get(&view->messages, message->uid, &value)) {
+		fail(session, "message %u is missing", message->uid);
+	} else if (imap_mailbox_is_read(view, value) != !!(message->flags & IMAP_SERVER_SEEN)) {
+		fail(session, "message %u is read and it is not, or the other way round",
+			message->uid);
+	} else if (view->cursor.has_flags &&
+		(!(set = imap_mailbox_flag_set(view, value)) || strcmp(set, flags) != 0)) {
+		fail(session, "message %u has flags \"%s\", not what the view says", message->uid,
+			flags);
+	} else if (!session->subscriber.is_known[message->uid]) {
+		fail(session, "message %u was never told", message->uid);
+	} else if (session->subscriber.flags[message->uid] != message->flags) {
+		fail(session, "flags of message %u: %x, but told was %x", message->uid,
+			message->flags, session->subscriber.flags[message->uid]);
+	}
+}
+
+static void check(struct session *session)
+{
+	const struct imap_server_mailbox *mailbox = &session->mailbox;
+	uint64_t n_unread = 0;
+	for (size_t i = 0; i < mailbox->n_messages && !*session->problem; i++) {
+		check_message(session, &mailbox->messages[i]);
+		n_unread += !(mailbox->messages[i].flags & IMAP_SERVER_SEEN);
+	}
+	for (uint32_t uid = 1; uid < UIDS_MAX && !*session->problem; uid++) {
+		if (session->subscriber.is_known[uid] && !imap_server_find(mailbox, uid)) {
+			fail(session, "message %u is gone, and nobody was told", uid);
+		}
+	}
+	if (runs_count(&session->view->messages) != mailbox->n_messages) {
+		fail(session, "the view has %u messages instead of %zu",
+			(unsigned int)runs_count(&session->view->messages), mailbox->n_messages);
+	} else if (session->view->n_unread != n_unread) {
+		fail(session, "%u messages are unread, not %u", (unsigned int)n_unread,
+			(unsigned int)session->view->n_unread);
+	}
+}
+
+/* All that was to happen has happened: what is not pushed is found at the next renewal, and then
+ * nothing is left to be told. */
+static void finish(struct session *session)
+{
+	settle(session);
+	for (int i = 0; i < 2 && !*session->problem; i++) {
+		uint64_t slack;
+		session->connected_at = session->now =
+			imap_client_deadline(session->client, &slack);
+		pass_time(session, USEC_PER_SEC);
+		settle(session);
+	}
+	if (!*session->problem) {
+		check(session);
+	}
+	if (!*session->problem) {
+		session->is_settled = true;
+		ask(session, false);
+		settle(session);
+	}
+}
+
+/* -- sessions -- */
+
+static void choose_traits(struct session *session)
+{
+	struct imap_server_traits *traits = &session->traits;
+	struct chance *chance = &session->chance;
+	uint32_t kind = (uint32_t)(session->seed % 5);
+	*traits = (struct imap_server_traits){
+		.has_qresync = kind == 0,
+		.has_condstore = kind <= 2,
+		.has_esearch = kind == 0 || kind == 1 || kind == 3,
+		.has_idle = chance_below(chance, 8) != 0,
+		.has_uidnext = kind != 4 || chance_below(chance, 2),
+		.has_exists_in_answers = chance_below(chance, 2),
+		.has_pushes_before_ok = chance_below(chance, 2),
+		.has_pushes_before_plus = chance_below(chance, 4) == 0,
+		.has_fresh_answers = chance_below(chance, 2),
+		.has_modseq_in_answers = chance_below(chance, 2),
+		.keeps_gone = chance_below(chance, 2),
+		.omits_gone = chance_below(chance, 4) == 0,
+		.refuses_gone = chance_below(chance, 2),
+		.descends = chance_below(chance, 2),
+		.expunges_last = chance_below(chance, 2),
+		.pushes = (enum imap_server_pushes)chance_below(chance, 3),
+	};
+}
+
+static unsigned int some_flags(struct chance *chance)
+{
+	return chance_below(chance, 3) ? 0 : chance_below(chance, 1u << IMAP_SERVER_FLAGS);
+}
+
+static void choose_steps(struct session *session)
+{
+	static const enum step_kind kinds[] = {STEP_ARRIVE, STEP_ARRIVE, STEP_ARRIVE, STEP_ARRIVE,
+		STEP_CHANGE, STEP_CHANGE, STEP_CHANGE, STEP_EXPUNGE, STEP_EXPUNGE, STEP_EXPUNGE,
+		STEP_REFRESH, STEP_FETCH, STEP_TIME};
+	struct chance *chance = &session->chance;
+	size_t n = 4 + chance_below(chance, STEPS_MAX - 6);
+	size_t reset = chance_below(chance, 3) ? n : chance_below(chance, (uint32_t)n);
+	for (size_t i = 0; i < n; i++) {
+		struct step *step = &session->steps[session->n_steps++];
+		*step = (struct step){
+			.kind = kinds[chance_below(chance, sizeof(kinds) / sizeof(kinds[0]))],
+			.argument = chance_below(chance, 64),
+			.flags = some_flags(chance),
+			.at_once = chance_below(chance, 3) == 0,
+		};
+		if (i == reset) {
+			static const enum step_kind ends[] = {STEP_RESET, STEP_DELETE, STEP_BYE};
+			step->kind = ends[chance_below(chance, 3)];
+		}
+		if (step->kind == STEP_DELETE) {
+			session->steps[session->n_steps++] =
+				(struct step){.kind = STEP_CREATE, .argument = step->argument};
+		}
+	}
+}
+
+static void choose_mailbox(struct session *session)
+{
+	struct chance *chance = &session->chance;
+	uint32_t n = chance_below(chance, 8);
+	session->announces_all = chance_below(chance, 8) == 0;
+	session->view->announce_all = session->announces_all;
+	imap_server_mailbox_create(&session->mailbox, 1000);
+	session->mailbox.exists = !session->announces_all || chance_below(chance, 2);
+	for (uint32_t i = 0; i < n; i++) {
+		imap_server_arrive(&session->mailbox, some_flags(chance));
+	}
+	for (uint32_t i = chance_below(chance, n + 1); i > 0; i--) {
+		imap_server_expunge(&session->mailbox, chance_below(chance, 64));
+	}
+	if (!session->mailbox.exists) {
+		session->steps[session->n_steps++] = (struct step){.kind = STEP_CREATE};
+	}
+}
+
+/* The state that everything came to, for comparison. */
+static void digest(const struct session *session, char *text, size_t size)
+{
+	const struct imap_server_mailbox *mailbox = &session->mailbox;
+	int len = snprintf(text, size, "%u:", mailbox->uidvalidity);
+	for (size_t i = 0; i < mailbox->n_messages && (size_t)len < size; i++) {
+		len += snprintf(text + len, size - (size_t)len, " %u/%x", mailbox->messages[i].uid,
+			mailbox->messages[i].flags);
+	}
+}
+
+/* Runs a session with this cut; ret_to_*: how many octets there were, ret_digest: what the mailbox
+ * became. Whether all was well; else the problem is printed. */
+static bool run(uint64_t seed, enum cut direction, size_t at, enum resumption resumption,
+	size_t *ret_to_client, size_t *ret_to_server, char *ret_digest, size_t size)
+{
+	static struct session session;
+	memset(&session, 0, sizeof(session));
+	session.seed = seed;
+	session.cut = direction;
+	session.cut_at = at;
+	session.resumption = resumption;
+	session.now = 1000 * USEC_PER_SEC;
+	session.is_verbose = total.is_verbose;
+	session.view = imap_mailbox_new("INBOX");
+	session.stored = imap_mailbox_new("INBOX");
+	session.sets_stored = IMAP_MAILBOX_FIRST_SET;
+	if (!session.view || !session.stored) {
+		abort();
+	}
+	chance_init(&session.chance, seed);
+	session.pace = 2 + chance_below(&session.chance, 12);
+	choose_traits(&session);
+	choose_mailbox(&session);
+	choose_steps(&session);
+	connect(&session);
+	session.server.meanwhile = meanwhile;
+	session.server.userdata = &session;
+	while (!*session.problem && session.next_step < session.n_steps) {
+		settle(&session);
+		if (session.next_step < session.n_steps) {
+			take_step(&session);
+		}
+	}
+	finish(&session);
+	bool is_ok = !*session.problem;
+	if (!is_ok) {
+		printf("# %s\n", session.problem);
+	}
+	digest(&session, ret_digest, size);
+	*ret_to_client = session.n_to_client;
+	*ret_to_server = session.n_to_server;
+	total.n_runs++;
+	total.n_repeated += session.n_repeated;
+	if (session.client) {
+		disconnect(&session);
+	}
+	imap_mailbox_free(session.view);
+	imap_mailbox_free(session.stored);
+	return is_ok;
+}
+
+static bool run_cut(uint64_t seed, enum cut direction, size_t at, const char *wanted)
+{
+	char reached[2048];
+	size_t to_client, to_server;
+	total.n_cuts++;
+	for (enum resumption i = RESUME_VIEW; i <= RESUME_STORED; i++) {
+		if (!run(seed, direction, at, i, &to_client, &to_server, reached,
+			    sizeof(reached))) {
+			return false;
+		}
+		if (strcmp(reached, wanted) != 0) {
+			printf("# session %llu, cut at %zu: the mailbox became another one\n",
+				(unsigned long long)seed, at);
+			return false;
+		}
+	}
+	return true;
+}
+
+static bool test_session(uint64_t seed)
+{
+	char wanted[2048];
+	size_t to_client = 0, to_server = 0;
+	if (!run(seed, CUT_NEVER, 0, RESUME_VIEW, &to_client, &to_server, wanted, sizeof(wanted))) {
+		return false;
+	}
+	bool is_ok = true;
+	for (size_t at = 0; total.every && at < to_client && is_ok; at += total.every) {
+		is_ok = run_cut(seed, CUT_TO_CLIENT, at, wanted);
+	}
+	for (size_t at = 0; total.every && at < to_server && is_ok; at += total.every) {
+		is_ok = run_cut(seed, CUT_TO_SERVER, at, wanted);
+	}
+	return is_ok;
+}
+
+/* One run in words. */
+static int show(char **words)
+{
+	char reached[2048];
+	size_t to_client, to_server;
+	total.is_verbose = true;
+	bool is_ok = run(strtoull(words[0], NULL, 10),
+		strcmp(words[1], "client") == 0 ? CUT_TO_CLIENT : CUT_TO_SERVER,
+		strtoull(words[2], NULL, 10),
+		strcmp(words[3], "view") == 0 ? RESUME_VIEW : RESUME_STORED, &to_client, &to_server,
+		reached, sizeof(reached));
+	printf("# %s\n", reached);
+	return is_ok ? 0 : 1;
+}
+
+int main(int argc, char **argv)
+{
+	uint64_t seed = 1;
+	size_t n_sessions = 60;
+	size_t n_bad = 0;
+	for (int i = 1; i < argc; i++) {
+		if (strcmp(argv[i], "--show") == 0 && i + 4 < argc) {
+			return show(argv + i + 1);
+		} else if (strcmp(argv[i], "--sessions") == 0 && i + 1 < argc) {
+			n_sessions = strtoull(argv[++i], NULL, 10);
+		} else if (strcmp(argv[i], "--seed") == 0 && i + 1 < argc) {
+			seed = strtoull(argv[++i], NULL, 10);
+		} else if (strcmp(argv[i], "--every") == 0 && i + 1 < argc) {
+			total.every = strtoull(argv[++i], NULL, 10);
+		} else {
+			fprintf(stderr,
+				"usage: %s [--sessions N] [--seed S] [--every K]\n"
+				"       %s --show S client|server AT view|stored\n",
+				argv[0], argv[0]);
+			return 2;
+		}
+	}
+	log_set_level(LOG_LEVEL_ERROR);
+	for (size_t i = 0; i < n_sessions; i++) {
+		bool is_ok = test_session(seed + i);
+		printf("%s %zu - session %llu\n", is_ok ? "ok" : "not ok", i + 1,
+			(unsigned long long)(seed + i));
+		fflush(stdout);
+		n_bad += !is_ok;
+	}
+	printf("# %zu cut points, %zu runs; flags told again: %zu\n", total.n_cuts, total.n_runs,
+		total.n_repeated);
+	printf("1..%zu\n", n_sessions);
+	return n_bad == 0 && n_sessions > 0 ? 0 : 1;
+}
