@@ -27,7 +27,8 @@ from mail import message
 from mailidled import Account, Daemon, program
 from relay import PIECE, Fate, Relay
 from servers import Dovecot
-from writer import SYSTEM, Writer, read_truth
+from servers.base import quote
+from writer import SYSTEM, Writer, checked, read_truth
 
 MAILBOXES = ("INBOX", "Lists/dev", "Entwürfe")
 HIDDEN = {"CONDSTORE", "QRESYNC", "ESEARCH"}
@@ -176,10 +177,13 @@ class Turmoil:
         return " ".join(word for word in known if word not in HIDDEN)
 
     def _fill(self, user):
-        for mailbox in MAILBOXES:
-            for i in range(N_BASELINE):
-                flags = " ".join(SYSTEM[: i % 4])
-                self.server.append(user, message(f"old {i}"), mailbox, flags or None)
+        with self.server.client(user) as client:
+            for mailbox in MAILBOXES:
+                if mailbox != "INBOX":
+                    checked(client.create(quote(mailbox)))
+                for i in range(N_BASELINE):
+                    flags = " ".join(SYSTEM[: i % 4])
+                    checked(client.append(quote(mailbox), flags, None, message(f"old {i}")))
 
     def _fate(self, number):
         return None if self._is_calm else self._faults.fate(number)
@@ -359,16 +363,16 @@ class Turmoil:
         self._begin()
         # Longer than the deadlines of the engine only where there is time for it.
         longest = max(1, min(seconds / 8, 45))
+        measured = []
         for part, is_mortal in ((2 / 3, True), (1 / 3, False)):
             seed = f"{self.seed} {'mortal' if is_mortal else 'living'}"
             self._faults = Faults(seed, seconds * part, longest)
             self._is_calm = False
             self._start_load(4, True)
             self._let_happen(seconds * part, is_mortal)
-            before = None if is_mortal else measured
             self._calm_down()
-            measured = self._measure()
-        self._judge_growth(before, measured)
+            measured.append(self._measure())
+        self._judge_growth(*measured)
         self._finish()
         return self.result
 

@@ -82,8 +82,13 @@ class Writer:
         self._thread.join()
 
     def _run(self):
-        deeds = {self._deliver: 10, self._deliver_many: 1, self._flag: 8, self._expunge: 3,
-            self._move: 2}
+        deeds = {
+            self._deliver: 10,
+            self._deliver_many: 1,
+            self._flag: 8,
+            self._expunge: 3,
+            self._move: 2,
+        }
         while not self._is_over.wait(self._random.expovariate(self._pace)):
             mailbox = self._random.choice(self.mailboxes)
             [deed] = self._random.choices(list(deeds), list(deeds.values()))
