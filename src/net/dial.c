@@ -5,17 +5,16 @@
 #include <unistd.h>
 
 #include "net/dial.h"
+#include "net/wire.h"
 #include "util/clock.h"
 
 /* RFC 8305 section 5: the Connection Attempt Delay. */
 #define ATTEMPT_DELAY_USEC (250 * USEC_PER_MSEC)
 
-/* A dead path is noticed two minutes after the last octet at the latest, plus what the probes take;
- * often enough for the routers that forget a silent connection after some minutes. */
+/* Often enough for the routers that forget a silent connection after some minutes. */
 #define KEEPALIVE_IDLE_SEC   120
 #define KEEPALIVE_PERIOD_SEC 20
 #define KEEPALIVE_N_PROBES   3
-#define USER_TIMEOUT_MSEC    30000
 
 struct attempt {
 	ev_io writable; /* fd -1: not started, or over */
@@ -54,7 +53,7 @@ static void set_options(int fd)
 	set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, KEEPALIVE_IDLE_SEC);
 	set_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, KEEPALIVE_PERIOD_SEC);
 	set_option(fd, IPPROTO_TCP, TCP_KEEPCNT, KEEPALIVE_N_PROBES);
-	set_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, USER_TIMEOUT_MSEC);
+	set_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, WIRE_PATIENCE_MSEC);
 }
 
 /* What only says that this machine has no IPv6, say, hides what is wrong with the server. */

@@ -26,10 +26,10 @@ struct dial *dial_free(struct dial *dial);
 bool dial_is_done(const struct dial *dial);
 
 /* The connected socket, now the caller's, and its two addresses: non-blocking, not inherited by
- * programs, without Nagle's delay. What is sent is answered within 30 s (TCP_USER_TIMEOUT), and a
- * path that died while nothing was said is noticed within 150 s (keepalive: after 120 s, then each
- * 20 s, for 30 s); reading then says ETIMEDOUT. -1 when no address answered, or when it has been
- * taken. */
+ * programs, without Nagle's delay. Reading says ETIMEDOUT when what is sent is not acknowledged
+ * within WIRE_PATIENCE_MSEC, and, as long as wire_rest() sees to it, 180 s after the last octet on
+ * a path that is dead (keepalive: three probes, after 120, 140 and 160 s). -1 when no address
+ * answered, or when it has been taken. */
 int dial_take(struct dial *dial, union address *ret_ours, union address *ret_theirs);
 
 /* What has become of the ways that the attempts take: GONE when that is so of all. */

@@ -605,6 +605,7 @@ ssize_t stream_read(struct stream *stream, void *buffer, size_t size)
 	}
 	if (n == 0) {
 		ev_io_start(turn_loop(stream->turn), &stream->readable);
+		wire_rest(&stream->wire);
 	}
 	return n;
 }

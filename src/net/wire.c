@@ -1,5 +1,9 @@
 #include <errno.h>
+#include <linux/sockios.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -43,6 +47,23 @@ void wire_shut(struct wire *wire)
 	}
 }
 
+static void set_patience(const struct wire *wire, int msec)
+{
+	/* Pipes have none. */
+	(void)setsockopt(wire->write_fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &msec, sizeof(msec));
+}
+
+void wire_rest(struct wire *wire)
+{
+	int n_unacknowledged = 0;
+	if (wire->is_resting || wire_is_writing(wire) || wire->write_fd != wire->read_fd ||
+		ioctl(wire->write_fd, SIOCOUTQ, &n_unacknowledged) < 0 || n_unacknowledged > 0) {
+		return;
+	}
+	wire->is_resting = true;
+	set_patience(wire, 0);
+}
+
 static bool is_temporary(int error)
 {
 	return error == EAGAIN || error == EWOULDBLOCK;
@@ -51,6 +72,10 @@ static bool is_temporary(int error)
 /* The number of octets that were taken; 0 also after an error, which is remembered. */
 static size_t send_parts(struct wire *wire, const struct iovec *parts, size_t n_parts)
 {
+	if (wire->is_resting) {
+		wire->is_resting = false;
+		set_patience(wire, WIRE_PATIENCE_MSEC);
+	}
 	while (wire->error == 0) {
 		ssize_t n = writev(wire->write_fd, parts, (int)n_parts);
 		if (n >= 0) {

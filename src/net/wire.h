@@ -13,10 +13,14 @@
 #include "util/bytes.h"
 #include "util/failure.h"
 
+/* What is sent must be acknowledged within this time (TCP_USER_TIMEOUT, RFC 5482). */
+#define WIRE_PATIENCE_MSEC 30000
+
 struct wire {
 	int read_fd;  /* -1: none */
 	int write_fd; /* the same for a socket; -1: none, or shut */
 	int error;    /* 0, or the negative errno of the first failure */
+	bool is_resting;
 	struct bytes out;
 };
 
@@ -43,6 +47,11 @@ int wire_queue(struct wire *wire, const struct iovec *parts, size_t n_parts);
 
 /* Sends from the queue what is taken. */
 void wire_flush(struct wire *wire);
+
+/* Nothing has come for now. If all that was sent has arrived, the kernel's keepalive may take the
+ * time that it was given: as long as TCP_USER_TIMEOUT is set, a single probe that is lost ends the
+ * connection (tcp(7)). Until something is sent. */
+void wire_rest(struct wire *wire);
 
 static inline bool wire_is_writing(const struct wire *wire)
 {

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "net/dial.h"
+#include "net/wire.h"
 #include "peer.h"
 #include "turning.h"
 
@@ -133,6 +134,44 @@ static void test_socket_has_its_options(void **state)
 	close(listener);
 }
 
+/* One lost packet must not end a connection that rests, while what is asked has a deadline. */
+static void test_patience_is_for_what_is_sent(void **state)
+{
+	(void)state;
+	uint16_t port = 0;
+	char octets[4];
+	int listener = server_listen(AF_INET, 4, &port);
+	union address address = loopback(port);
+	struct dialed dialed = dial(&address, 1);
+	int peer = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+	assert_true(dialed.fd >= 0 && peer >= 0);
+	struct wire wire;
+	wire_init(&wire);
+	wire_open(&wire, dialed.fd, dialed.fd);
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(wire_send(&wire, span_of("DONE")), 4);
+		assert_int_equal(option(dialed.fd, IPPROTO_TCP, TCP_USER_TIMEOUT), 30000);
+		assert_int_equal(recv(peer, octets, sizeof(octets), MSG_WAITALL), 4);
+		/* An answer brings the acknowledgement with it. */
+		assert_int_equal(send(peer, "+", 1, 0), 1);
+		assert_int_equal(
+			poll(&(struct pollfd){.fd = dialed.fd, .events = POLLIN}, 1, -1), 1);
+		assert_int_equal(wire_receive(&wire, octets, sizeof(octets)), 1);
+		wire_rest(&wire);
+		assert_int_equal(option(dialed.fd, IPPROTO_TCP, TCP_USER_TIMEOUT), 0);
+	}
+	/* What nobody takes is not acknowledged. */
+	static const char many[65536];
+	struct span span = {.data = (const uint8_t *)many, .len = sizeof(many)};
+	while (wire_send(&wire, span) > 0) {
+	}
+	wire_rest(&wire);
+	assert_int_equal(option(dialed.fd, IPPROTO_TCP, TCP_USER_TIMEOUT), 30000);
+	wire_done(&wire);
+	close(peer);
+	close(listener);
+}
+
 static void test_black_hole_costs_the_delay(void **state)
 {
 	(void)state;
@@ -253,6 +292,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_socket_has_its_options),
+		cmocka_unit_test(test_patience_is_for_what_is_sent),
 		cmocka_unit_test(test_black_hole_costs_the_delay),
 		cmocka_unit_test(test_failure_costs_nothing),
 		cmocka_unit_test(test_failure_ends_the_delay),
