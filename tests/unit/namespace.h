@@ -5,12 +5,15 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <net/if.h>
 #include <sched.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 static inline bool namespace_write(const char *path, const char *text)
@@ -56,6 +59,20 @@ static inline void namespace_ip(const char *commands)
 	assert_int_equal(pclose(ip), 0);
 }
 
+/* The kernel takes its time to say so, and tells it to whoever listens. */
+static inline void namespace_await_carrier(const char *link)
+{
+	struct ifreq request = {0};
+	snprintf(request.ifr_name, sizeof(request.ifr_name), "%s", link);
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	assert_true(fd >= 0);
+	while (!(request.ifr_flags & IFF_RUNNING)) {
+		usleep(1000);
+		assert_int_equal(ioctl(fd, SIOCGIFFLAGS, &request), 0);
+	}
+	close(fd);
+}
+
 /* Two ends of a cable, "here" and "there", that get no address by themselves. */
 static inline void namespace_lay_cable(void)
 {
@@ -64,6 +81,8 @@ static inline void namespace_lay_cable(void)
 		     "link set there addrgenmode none\n"
 		     "link set there up\n"
 		     "link set here up\n");
+	namespace_await_carrier("here");
+	namespace_await_carrier("there");
 }
 
 static inline void namespace_take_cable(void)
