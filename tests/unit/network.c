@@ -58,6 +58,7 @@ static unsigned int news(void)
 	}
 	unsigned int result = network_take_news(network);
 	assert_int_equal(turning.is_woken, result != 0);
+	turning.is_woken = false;
 	assert_int_equal(network_take_news(network), 0);
 	return result;
 }
@@ -164,7 +165,6 @@ static void test_a_link_goes_down_and_up(void **state)
 	} while (!network_is_up(network));
 	assert_news("route add default via 192.0.2.1\n", MORE);
 	/* The other end is unplugged, and plugged in again. */
-	assert_int_equal(news(), 0);
 	namespace_ip("link set there down\n");
 	turning_await(&turning);
 	assert_int_equal(network_take_news(network), LESS);
