@@ -67,8 +67,9 @@ static const char *const queries[N_QUERIES] = {
 
 struct state {
 	char *folder;
-	int lock_fd; /* -1: not locked */
-	sqlite3 *db; /* NULL: without memory, for now */
+	int lock_fd;       /* -1: not locked */
+	sqlite3 *db;       /* NULL: without memory, for now */
+	bool is_read_only; /* what is there could be read, and nothing can be written for now */
 	sqlite3_stmt *statements[N_QUERIES];
 	bool is_in_batch;
 	int error; /* of the batch, sticky */
@@ -91,8 +92,7 @@ static void warn(struct state *state, int error)
 	if (!state->has_warned) {
 		log_warning(NULL, NULL,
 			"state in %s cannot be kept for now: %s; after a restart, mail that "
-			"arrived "
-			"in the meantime may be announced again or not at all",
+			"arrived in the meantime may be announced again or not at all",
 			state->folder, strerror(-error));
 		state->has_warned = true;
 	}
@@ -129,24 +129,49 @@ static int prepare_queries(struct state *state)
 	return 0;
 }
 
-/* 0 when there is a database now. */
-static int open_database(struct state *state)
+static int open_to_write(struct state *state)
 {
-	if (state->db) {
-		return 0;
-	}
+	sqlite3 *db;
 	int r = 0;
 	if (state->lock_fd < 0) {
 		r = state_folder_open(state->folder, &state->lock_fd);
 	}
 	if (r == 0) {
-		r = state_file_open(state->folder, &state->db);
+		r = state_file_open(state->folder, &db);
 	}
-	if (r == 0) {
-		r = prepare_queries(state);
+	if (r < 0) {
+		return r;
 	}
+	/* What was read before may have been older than what is there. */
+	state->is_lost = state->is_lost || state->is_read_only;
+	state->is_read_only = false;
+	close_database(state);
+	state->db = db;
+	r = prepare_queries(state);
 	if (r == 0) {
 		state_file_look(state->db, &state->look);
+	}
+	return r;
+}
+
+/* What is stored is known all the same, and what has come since can be told. */
+static void open_to_read(struct state *state)
+{
+	if (state_file_open_to_read(state->folder, &state->db) == 0 &&
+		prepare_queries(state) == 0) {
+		state->is_read_only = true;
+	}
+}
+
+/* 0 when there is a database now that can be written. */
+static int open_database(struct state *state)
+{
+	if (state->db && !state->is_read_only) {
+		return 0;
+	}
+	int r = open_to_write(state);
+	if (!state->db && (r == -EROFS || r == -EACCES || r == -EPERM)) {
+		open_to_read(state);
 	}
 	return r;
 }
@@ -159,7 +184,8 @@ static void lose_database(struct state *state)
 	state->db = state_file_abandon(state->db);
 	state->is_lost = true;
 	state->is_damaged = false;
-	if (!state_folder_is_same(state->folder, state->lock_fd)) {
+	state->is_read_only = false;
+	if (state->lock_fd >= 0 && !state_folder_is_same(state->folder, state->lock_fd)) {
 		close(state->lock_fd);
 		state->lock_fd = -1;
 	}
@@ -168,7 +194,7 @@ static void lose_database(struct state *state)
 /* Whether the files are still what we have made of them. */
 static bool has_files(struct state *state)
 {
-	if (!state->db || state_file_is_same(state->db, &state->look)) {
+	if (!state->db || state->is_read_only || state_file_is_same(state->db, &state->look)) {
 		return true;
 	}
 	log_warning(NULL, NULL,
@@ -380,7 +406,7 @@ int state_commit(struct state *state)
 		state->error = 0;
 	}
 	lose_if_damaged(state);
-	if (state->db) {
+	if (state->db && !state->is_read_only) {
 		state_file_look_again(state->db, &state->look);
 	}
 	if (error && error != -ESTALE) {
@@ -615,7 +641,7 @@ void state_set_listed(struct state *state, const struct state_key *key)
  * it is the question's own. */
 static bool enter_question(struct state *state)
 {
-	if (open_database(state) < 0) {
+	if (open_database(state) < 0 && !state->db) {
 		return false;
 	}
 	return !state->is_in_batch || state->error == 0;

@@ -6,7 +6,8 @@
  * A database that is corrupt or newer than this program is set aside under another name
  * ("mailidle.db.corrupt-SECONDS"), with a warning, and a new one begun; also while the daemon runs,
  * which then stores again all that it knows (state_take_loss()). A folder that cannot be written or
- * a full disk: a warning once, and the daemon goes on without memory until it works again.
+ * a full disk: a warning once, and the daemon goes on with what can be read, if anything, until it
+ * can be written again.
  */
 #pragma once
 

@@ -21,6 +21,9 @@
 /* Names tried for what is set aside. */
 #define MAX_ASIDE 100
 
+/* Of a file that is read into memory: what a database of ours never reaches. */
+#define READ_HIGHEST (1 << 28)
+
 int state_file_errno(int result)
 {
 	switch (result & 0xff) {
@@ -140,15 +143,21 @@ static int make_file(const char *path)
 }
 
 /* The file's content is not trusted, not even its schema: no functions or virtual tables from there
- * are run. Nothing is written back to a file that may be corrupt. */
-static enum state_verdict configure(sqlite3 *db)
+ * are run. */
+static void distrust(sqlite3 *db)
 {
-	sqlite3_db_config(db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
 	sqlite3_db_config(db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
 	sqlite3_db_config(db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
 	sqlite3_db_config(db, SQLITE_DBCONFIG_ENABLE_FKEY, 1, NULL);
 	sqlite3_db_config(db, SQLITE_DBCONFIG_ENABLE_TRIGGER, 0, NULL);
 	sqlite3_db_config(db, SQLITE_DBCONFIG_ENABLE_VIEW, 0, NULL);
+}
+
+/* Nothing is written back to a file that may be corrupt. */
+static enum state_verdict configure(sqlite3 *db)
+{
+	sqlite3_db_config(db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
+	distrust(db);
 	return state_schema_run(db,
 		"PRAGMA cell_size_check = ON;"
 		"PRAGMA locking_mode = EXCLUSIVE;"
@@ -260,6 +269,68 @@ int state_file_open(const char *folder, sqlite3 **ret_db)
 		}
 	}
 	return r;
+}
+
+/* A copy in memory, without its write-ahead log: bytes 18 and 19 of the header say whether there is
+ * one (https://www.sqlite.org/fileformat.html section 1.3.3). */
+static int read_file(const char *path, unsigned char **ret_data, size_t *ret_len)
+{
+	int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	if (fd < 0) {
+		return -errno;
+	}
+	struct stat st;
+	int r = fstat(fd, &st) < 0 ? -errno : 0;
+	if (r == 0 && (!S_ISREG(st.st_mode) || st.st_size < 100 || st.st_size > READ_HIGHEST)) {
+		r = -EINVAL;
+	}
+	size_t len = r == 0 ? (size_t)st.st_size : 0;
+	unsigned char *data = len > 0 ? sqlite3_malloc64(len) : NULL;
+	if (r == 0 && !data) {
+		r = -ENOMEM;
+	} else if (r == 0 && read(fd, data, len) != (ssize_t)len) {
+		r = -EIO;
+	}
+	close(fd);
+	if (r < 0) {
+		sqlite3_free(data);
+		return r;
+	}
+	data[18] = data[19] = 1;
+	*ret_data = data;
+	*ret_len = len;
+	return 0;
+}
+
+int state_file_open_to_read(const char *folder, sqlite3 **ret_db)
+{
+	char path[PATH_MAX];
+	unsigned char *data;
+	size_t len;
+	int r = find_file(folder, path);
+	if (r == 0) {
+		r = read_file(path, &data, &len);
+	}
+	if (r < 0) {
+		return r;
+	}
+	sqlite3 *db = NULL;
+	if (sqlite3_open(":memory:", &db) != SQLITE_OK) {
+		sqlite3_free(data);
+		sqlite3_close(db);
+		return -ENOMEM;
+	}
+	distrust(db);
+	/* It owns the data from now on, also when it fails. */
+	int result = sqlite3_deserialize(db, "main", data, (sqlite3_int64)len, (sqlite3_int64)len,
+		SQLITE_DESERIALIZE_FREEONCLOSE | SQLITE_DESERIALIZE_READONLY);
+	if (result != SQLITE_OK || state_schema_check(db) != STATE_VERDICT_GOOD ||
+		state_schema_probe(db) != STATE_VERDICT_GOOD) {
+		sqlite3_close(db);
+		return -EIO;
+	}
+	*ret_db = db;
+	return 0;
 }
 
 static void look_at(const char *path, struct stat *ret_st)

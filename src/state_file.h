@@ -16,6 +16,11 @@ int state_folder_open(const char *folder, int *ret_fd);
  * with the reason logged at debug. */
 int state_file_open(const char *folder, sqlite3 **ret_db);
 
+/* Opens a database that may be read but not written, as it was at its last checkpoint: what a kill
+ * left in the log is not in it. It stays as it is, whatever becomes of the file. 0 or a negative
+ * errno. */
+int state_file_open_to_read(const char *folder, sqlite3 **ret_db);
+
 /* What the files of a database look like from outside. */
 struct state_file_look {
 	struct stat file;

@@ -243,7 +243,28 @@ def can_mount():
     )
 
 
-@pytest.mark.skipif(not can_mount(), reason="no mount namespace for us")
+MOUNTS = {
+    "read-only": 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0"',
+    "full": 'mount -t tmpfs -o size=16k,mode=700 none "$0"; head -c 16k /dev/zero >"$0/f"',
+}
+
+
+def run_behind(daemon, *words):
+    """The daemon becomes what this command runs."""
+    command = daemon.command
+    daemon.command = lambda *arguments: [*words, *command(*arguments)]
+
+
+def run_on(daemon, kind):
+    """... with another mount in the place of its state folder."""
+    mount = MOUNTS[kind] + ' && exec "$@"'
+    run_behind(daemon, "unshare", "-rm", "sh", "-c", mount, str(daemon.state))
+
+
+needs_mounts = pytest.mark.skipif(not can_mount(), reason="no mount namespace for us")
+
+
+@needs_mounts
 @pytest.mark.parametrize("kind", ["read-only", "full"])
 def test_a_folder_that_cannot_be_written(new_daemon, bus, dovecot, kind):
     """From the beginning: it works as long as it runs."""
@@ -252,16 +273,7 @@ def test_a_folder_that_cannot_be_written(new_daemon, bus, dovecot, kind):
         dovecot.append(user, message(f"old {n}"))
     daemon = new_daemon().configure(Account("work", dovecot, user))
     daemon.state.mkdir(0o700)
-    mount = {
-        "read-only": 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0"',
-        "full": 'mount -t tmpfs -o size=16k,mode=700 none "$0"; head -c 16k /dev/zero >"$0/f"',
-    }[kind]
-    command = daemon.command()
-    daemon.command = lambda *arguments: [
-        *("unshare", "-rm", "sh", "-c", mount + ' && exec "$@"', str(daemon.state)),
-        *command,
-        *arguments,
-    ]
+    run_on(daemon, kind)
     daemon.start()
     bus.wait_for_state("work", "INBOX")
     assert "cannot be kept" in daemon.log
@@ -274,3 +286,21 @@ def test_a_folder_that_cannot_be_written(new_daemon, bus, dovecot, kind):
     # Nothing is known, and nothing is told.
     assert len(subjects(bus)) == 3
     assert bus.mailbox("work", "INBOX")["Messages"] == 8
+
+
+@pytest.mark.parametrize("kind", [pytest.param("read-only", marks=needs_mounts), "full"])
+def test_a_state_that_can_be_read_alone(life, bus, dovecot, kind):
+    """What is stored is known; what cannot be stored is told again, and no more than that."""
+    stop(life, bus)
+    command = life.command
+    if kind == "full":
+        run_behind(life, "sh", "-c", 'ulimit -S -f 0 && exec "$0" "$@"')
+    else:
+        run_on(life, kind)
+    assert begin_again(life, bus, dovecot) == ["while away"]
+    assert life.log.count("cannot be kept") == 1
+    stop(life, bus)
+    life.command = command
+    assert begin_again(life, bus, dovecot) == ["while away", "while away"]
+    stop(life, bus)
+    assert begin_again(life, bus, dovecot) == ["while away"]
