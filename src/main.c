@@ -33,7 +33,7 @@
  *     text, html, entity, flowed
  *
  *   config      the configuration file; config_source, _tree, _options, _problems
- *   state       what must survive, in a database; state_file, state_schema
+ *   state       what must survive, in a database; state_file, state_query, state_schema
  *   message     a message as the bus shows it
  *   secret      passwords and tokens; secret_command, secret_memory
  *   terms, key, gate, retry, watch, transcript    what a connection needs

@@ -6,77 +6,19 @@
 
 #include "state.h"
 #include "state_file.h"
+#include "state_query.h"
 #include "util/log.h"
-
-enum query {
-	QUERY_BEGIN,
-	QUERY_COMMIT,
-	QUERY_ROLLBACK,
-	QUERY_FIND_MAILBOX,
-	QUERY_ADD_MAILBOX,
-	QUERY_FORGET_MAILBOX,
-	QUERY_GET_CURSOR,
-	QUERY_PUT_CURSOR,
-	QUERY_GET_STOPPED,
-	QUERY_PUT_STOPPED,
-	QUERY_GET_FLAGS,
-	QUERY_PUT_FLAGS,
-	QUERY_CLEAR_FLAGS,
-	QUERY_GET_RUNS,
-	QUERY_GET_RUN_UP_TO,
-	QUERY_GET_RUN_FROM,
-	QUERY_PUT_RUN,
-	QUERY_CLEAR_RUNS,
-	QUERY_CLEAR_RUNS_BETWEEN,
-	QUERY_GET_LISTED,
-	QUERY_PUT_LISTED,
-	N_QUERIES,
-};
-
-static const char *const queries[N_QUERIES] = {
-	[QUERY_BEGIN] = "BEGIN IMMEDIATE",
-	[QUERY_COMMIT] = "COMMIT",
-	[QUERY_ROLLBACK] = "ROLLBACK",
-	[QUERY_FIND_MAILBOX] =
-		"SELECT id FROM mailboxes WHERE host = ?1 AND user = ?2 AND mailbox = ?3",
-	[QUERY_ADD_MAILBOX] = "INSERT INTO mailboxes(host, user, mailbox) VALUES(?1, ?2, ?3)",
-	[QUERY_FORGET_MAILBOX] = "DELETE FROM mailboxes WHERE id = ?1",
-	[QUERY_GET_CURSOR] = "SELECT uidvalidity, uidnext, highestmodseq, has_flags "
-			     "FROM mailboxes WHERE id = ?1",
-	[QUERY_PUT_CURSOR] = "UPDATE mailboxes SET uidvalidity = ?2, uidnext = ?3, "
-			     "highestmodseq = ?4, has_flags = ?5 WHERE id = ?1",
-	[QUERY_GET_STOPPED] = "SELECT stopped FROM mailboxes WHERE id = ?1",
-	[QUERY_PUT_STOPPED] = "UPDATE mailboxes SET stopped = ?2 WHERE id = ?1",
-	[QUERY_GET_FLAGS] = "SELECT value, flags FROM flags WHERE mailbox = ?1 ORDER BY value",
-	[QUERY_PUT_FLAGS] = "REPLACE INTO flags(mailbox, value, flags) VALUES(?1, ?2, ?3)",
-	[QUERY_CLEAR_FLAGS] = "DELETE FROM flags WHERE mailbox = ?1",
-	[QUERY_GET_RUNS] =
-		"SELECT first, last, value FROM messages WHERE mailbox = ?1 ORDER BY first",
-	[QUERY_GET_RUN_UP_TO] = "SELECT first, last, value FROM messages "
-				"WHERE mailbox = ?1 AND first <= ?2 ORDER BY first DESC LIMIT 1",
-	[QUERY_GET_RUN_FROM] =
-		"SELECT first, last, value FROM messages WHERE mailbox = ?1 AND first = ?2",
-	[QUERY_PUT_RUN] =
-		"REPLACE INTO messages(mailbox, first, last, value) VALUES(?1, ?2, ?3, ?4)",
-	[QUERY_CLEAR_RUNS] = "DELETE FROM messages WHERE mailbox = ?1",
-	[QUERY_CLEAR_RUNS_BETWEEN] =
-		"DELETE FROM messages WHERE mailbox = ?1 AND first BETWEEN ?2 AND ?3",
-	[QUERY_GET_LISTED] = "SELECT 1 FROM listed WHERE host = ?1 AND user = ?2",
-	[QUERY_PUT_LISTED] = "INSERT OR IGNORE INTO listed(host, user) VALUES(?1, ?2)",
-};
 
 struct state {
 	char *folder;
 	int lock_fd;       /* -1: not locked */
 	sqlite3 *db;       /* NULL: without memory, for now */
 	bool is_read_only; /* what is there could be read, and nothing can be written for now */
-	sqlite3_stmt *statements[N_QUERIES];
+	struct state_queries queries;
 	bool is_in_batch;
-	int error; /* of the batch, sticky */
 	bool has_warned;
 	sqlite3_int64 n_changes;     /* of rows, before the batch */
 	struct state_file_look look; /* as we left the files */
-	bool is_damaged;             /* a statement has found that out */
 	bool is_lost;                /* what was stored; until somebody is told */
 };
 
@@ -98,35 +40,20 @@ static void warn(struct state *state, int error)
 	}
 }
 
-static void finalize_queries(struct state *state)
-{
-	for (size_t i = 0; i < N_QUERIES; i++) {
-		sqlite3_finalize(state->statements[i]);
-		state->statements[i] = NULL;
-	}
-}
-
 static void close_database(struct state *state)
 {
-	finalize_queries(state);
+	state_query_finalize(&state->queries);
 	sqlite3_close(state->db);
 	state->db = NULL;
 }
 
-static int prepare_queries(struct state *state)
+static int prepare(struct state *state)
 {
-	for (size_t i = 0; i < N_QUERIES; i++) {
-		int result = sqlite3_prepare_v3(state->db, queries[i], -1,
-			SQLITE_PREPARE_PERSISTENT, &state->statements[i], NULL);
-		if (result != SQLITE_OK) {
-			int r = state_file_errno(result);
-			log_debug(
-				NULL, NULL, "state: %s: %s", queries[i], sqlite3_errmsg(state->db));
-			close_database(state);
-			return r;
-		}
+	int r = state_query_prepare(&state->queries, state->db);
+	if (r < 0) {
+		close_database(state);
 	}
-	return 0;
+	return r;
 }
 
 static int open_to_write(struct state *state)
@@ -147,7 +74,7 @@ static int open_to_write(struct state *state)
 	state->is_read_only = false;
 	close_database(state);
 	state->db = db;
-	r = prepare_queries(state);
+	r = prepare(state);
 	if (r == 0) {
 		state_file_look(state->db, &state->look);
 	}
@@ -157,8 +84,7 @@ static int open_to_write(struct state *state)
 /* What is stored is known all the same, and what has come since can be told. */
 static void open_to_read(struct state *state)
 {
-	if (state_file_open_to_read(state->folder, &state->db) == 0 &&
-		prepare_queries(state) == 0) {
+	if (state_file_open_to_read(state->folder, &state->db) == 0 && prepare(state) == 0) {
 		state->is_read_only = true;
 	}
 }
@@ -180,10 +106,10 @@ static int open_database(struct state *state)
  */
 static void lose_database(struct state *state)
 {
-	finalize_queries(state);
+	state_query_finalize(&state->queries);
 	state->db = state_file_abandon(state->db);
 	state->is_lost = true;
-	state->is_damaged = false;
+	state->queries.is_damaged = false;
 	state->is_read_only = false;
 	if (state->lock_fd >= 0 && !state_folder_is_same(state->folder, state->lock_fd)) {
 		close(state->lock_fd);
@@ -207,7 +133,7 @@ static bool has_files(struct state *state)
 
 static void lose_if_damaged(struct state *state)
 {
-	if (!state->is_damaged) {
+	if (!state->queries.is_damaged) {
 		return;
 	}
 	lose_database(state);
@@ -253,76 +179,7 @@ struct state *state_close(struct state *state)
 
 static void fail(struct state *state, int error)
 {
-	if (state->error == 0) {
-		state->error = error;
-	}
-}
-
-static void fail_sqlite(struct state *state, enum query query, int result)
-{
-	log_debug(NULL, NULL, "state: %s: %s", queries[query], sqlite3_errmsg(state->db));
-	switch (result & 0xff) {
-	case SQLITE_CORRUPT:
-	case SQLITE_NOTADB:
-	case SQLITE_FORMAT:
-	case SQLITE_SCHEMA:
-	case SQLITE_ERROR: /* the schema is another one now */
-		state->is_damaged = true;
-		break;
-	}
-	fail(state, state_file_errno(result));
-}
-
-static sqlite3_stmt *statement_of(struct state *state, enum query query)
-{
-	return state->statements[query];
-}
-
-static void bind_number(struct state *state, enum query query, int index, int64_t number)
-{
-	if (sqlite3_bind_int64(statement_of(state, query), index, number) != SQLITE_OK) {
-		fail(state, -ENOMEM);
-	}
-}
-
-static void bind_text(struct state *state, enum query query, int index, const char *text)
-{
-	if (sqlite3_bind_text(statement_of(state, query), index, text, -1, SQLITE_STATIC) !=
-		SQLITE_OK) {
-		fail(state, -ENOMEM);
-	}
-}
-
-/* True when there is a row. What was bound must live until finish(). */
-static bool step(struct state *state, enum query query)
-{
-	if (state->error) {
-		return false;
-	}
-	int result = sqlite3_step(statement_of(state, query));
-	if (result != SQLITE_ROW && result != SQLITE_DONE) {
-		fail_sqlite(state, query, result);
-	}
-	return result == SQLITE_ROW;
-}
-
-static void finish(struct state *state, enum query query)
-{
-	sqlite3_reset(statement_of(state, query));
-	sqlite3_clear_bindings(statement_of(state, query));
-}
-
-static void execute(struct state *state, enum query query)
-{
-	step(state, query);
-	finish(state, query);
-}
-
-/* For the statements on one mailbox that take nothing else. */
-static void execute_on(struct state *state, enum query query, int64_t id)
-{
-	bind_number(state, query, 1, id);
-	execute(state, query);
+	state_query_fail(&state->queries, error);
 }
 
 /* Host names compare without regard to case (RFC 4343). */
@@ -338,7 +195,7 @@ static char *lower(const char *host)
 /* 0: not there, or an error. */
 static int64_t find_mailbox(struct state *state, const struct state_key *key)
 {
-	if (state->error) {
+	if (state->queries.error) {
 		return 0; /* there may not even be a database */
 	}
 	char *host = lower(key->host);
@@ -346,13 +203,14 @@ static int64_t find_mailbox(struct state *state, const struct state_key *key)
 		fail(state, -ENOMEM);
 		return 0;
 	}
-	bind_text(state, QUERY_FIND_MAILBOX, 1, host);
-	bind_text(state, QUERY_FIND_MAILBOX, 2, key->user);
-	bind_text(state, QUERY_FIND_MAILBOX, 3, key->mailbox);
-	int64_t id = step(state, QUERY_FIND_MAILBOX)
-		? sqlite3_column_int64(statement_of(state, QUERY_FIND_MAILBOX), 0)
+	state_query_text(&state->queries, STATE_QUERY_FIND_MAILBOX, 1, host);
+	state_query_text(&state->queries, STATE_QUERY_FIND_MAILBOX, 2, key->user);
+	state_query_text(&state->queries, STATE_QUERY_FIND_MAILBOX, 3, key->mailbox);
+	int64_t id = state_query_step(&state->queries, STATE_QUERY_FIND_MAILBOX)
+		? sqlite3_column_int64(
+			  state_query_row(&state->queries, STATE_QUERY_FIND_MAILBOX), 0)
 		: 0;
-	finish(state, QUERY_FIND_MAILBOX);
+	state_query_end(&state->queries, STATE_QUERY_FIND_MAILBOX);
 	free(host);
 	return id;
 }
@@ -361,7 +219,7 @@ static int64_t find_mailbox(struct state *state, const struct state_key *key)
 static int64_t make_mailbox(struct state *state, const struct state_key *key)
 {
 	int64_t id = find_mailbox(state, key);
-	if (id || state->error) {
+	if (id || state->queries.error) {
 		return id;
 	}
 	char *host = lower(key->host);
@@ -369,12 +227,12 @@ static int64_t make_mailbox(struct state *state, const struct state_key *key)
 		fail(state, -ENOMEM);
 		return 0;
 	}
-	bind_text(state, QUERY_ADD_MAILBOX, 1, host);
-	bind_text(state, QUERY_ADD_MAILBOX, 2, key->user);
-	bind_text(state, QUERY_ADD_MAILBOX, 3, key->mailbox);
-	execute(state, QUERY_ADD_MAILBOX);
+	state_query_text(&state->queries, STATE_QUERY_ADD_MAILBOX, 1, host);
+	state_query_text(&state->queries, STATE_QUERY_ADD_MAILBOX, 2, key->user);
+	state_query_text(&state->queries, STATE_QUERY_ADD_MAILBOX, 3, key->mailbox);
+	state_query_run(&state->queries, STATE_QUERY_ADD_MAILBOX);
 	free(host);
-	return state->error ? 0 : sqlite3_last_insert_rowid(state->db);
+	return state->queries.error ? 0 : sqlite3_last_insert_rowid(state->db);
 }
 
 void state_begin(struct state *state)
@@ -383,10 +241,10 @@ void state_begin(struct state *state)
 		return;
 	}
 	state->is_in_batch = true;
-	state->error = has_files(state) ? open_database(state) : -ESTALE;
-	if (state->error == 0) {
+	state->queries.error = has_files(state) ? open_database(state) : -ESTALE;
+	if (state->queries.error == 0) {
 		state->n_changes = sqlite3_total_changes64(state->db);
-		execute(state, QUERY_BEGIN);
+		state_query_run(&state->queries, STATE_QUERY_BEGIN);
 	}
 }
 
@@ -395,15 +253,15 @@ int state_commit(struct state *state)
 	if (!state->is_in_batch) {
 		return 0;
 	}
-	if (state->error == 0) {
-		execute(state, QUERY_COMMIT);
+	if (state->queries.error == 0) {
+		state_query_run(&state->queries, STATE_QUERY_COMMIT);
 	}
-	int error = state->error;
-	state->error = 0;
+	int error = state->queries.error;
+	state->queries.error = 0;
 	state->is_in_batch = false;
 	if (error && state->db && !sqlite3_get_autocommit(state->db)) {
-		execute(state, QUERY_ROLLBACK);
-		state->error = 0;
+		state_query_run(&state->queries, STATE_QUERY_ROLLBACK);
+		state->queries.error = 0;
 	}
 	lose_if_damaged(state);
 	if (state->db && !state->is_read_only) {
@@ -438,28 +296,28 @@ static bool enter(struct state *state)
 
 static int leave(struct state *state, bool is_own)
 {
-	return is_own ? state_commit(state) : state->error;
+	return is_own ? state_commit(state) : state->queries.error;
 }
 
 static void put_cursor(struct state *state, int64_t id, const struct state_cursor *cursor)
 {
 	/* MODSEQ has 63 bits (RFC 7162 section 7); 0 costs one look at all flags. */
 	uint64_t modseq = cursor->highestmodseq > INT64_MAX ? 0 : cursor->highestmodseq;
-	bind_number(state, QUERY_PUT_CURSOR, 1, id);
-	bind_number(state, QUERY_PUT_CURSOR, 2, cursor->uidvalidity);
-	bind_number(state, QUERY_PUT_CURSOR, 3, cursor->uidnext);
-	bind_number(state, QUERY_PUT_CURSOR, 4, (int64_t)modseq);
-	bind_number(state, QUERY_PUT_CURSOR, 5, cursor->has_flags);
-	execute(state, QUERY_PUT_CURSOR);
+	state_query_number(&state->queries, STATE_QUERY_PUT_CURSOR, 1, id);
+	state_query_number(&state->queries, STATE_QUERY_PUT_CURSOR, 2, cursor->uidvalidity);
+	state_query_number(&state->queries, STATE_QUERY_PUT_CURSOR, 3, cursor->uidnext);
+	state_query_number(&state->queries, STATE_QUERY_PUT_CURSOR, 4, (int64_t)modseq);
+	state_query_number(&state->queries, STATE_QUERY_PUT_CURSOR, 5, cursor->has_flags);
+	state_query_run(&state->queries, STATE_QUERY_PUT_CURSOR);
 }
 
 static void put_row(struct state *state, int64_t id, const struct row *row)
 {
-	bind_number(state, QUERY_PUT_RUN, 1, id);
-	bind_number(state, QUERY_PUT_RUN, 2, row->first);
-	bind_number(state, QUERY_PUT_RUN, 3, row->last);
-	bind_number(state, QUERY_PUT_RUN, 4, row->value);
-	execute(state, QUERY_PUT_RUN);
+	state_query_number(&state->queries, STATE_QUERY_PUT_RUN, 1, id);
+	state_query_number(&state->queries, STATE_QUERY_PUT_RUN, 2, row->first);
+	state_query_number(&state->queries, STATE_QUERY_PUT_RUN, 3, row->last);
+	state_query_number(&state->queries, STATE_QUERY_PUT_RUN, 4, row->value);
+	state_query_run(&state->queries, STATE_QUERY_PUT_RUN);
 }
 
 static void read_row(sqlite3_stmt *statement, struct row *row)
@@ -471,26 +329,26 @@ static void read_row(sqlite3_stmt *statement, struct row *row)
 	};
 }
 
-/* QUERY_GET_RUN_UP_TO or QUERY_GET_RUN_FROM. */
-static bool get_row(
-	struct state *state, enum query query, int64_t id, int64_t number, struct row *ret_row)
+/* STATE_QUERY_GET_RUN_UP_TO or STATE_QUERY_GET_RUN_FROM. */
+static bool get_row(struct state *state, enum state_query query, int64_t id, int64_t number,
+	struct row *ret_row)
 {
-	bind_number(state, query, 1, id);
-	bind_number(state, query, 2, number);
-	bool has_row = step(state, query);
+	state_query_number(&state->queries, query, 1, id);
+	state_query_number(&state->queries, query, 2, number);
+	bool has_row = state_query_step(&state->queries, query);
 	if (has_row) {
-		read_row(statement_of(state, query), ret_row);
+		read_row(state_query_row(&state->queries, query), ret_row);
 	}
-	finish(state, query);
+	state_query_end(&state->queries, query);
 	return has_row;
 }
 
 static void clear_rows(struct state *state, int64_t id, int64_t first, int64_t last)
 {
-	bind_number(state, QUERY_CLEAR_RUNS_BETWEEN, 1, id);
-	bind_number(state, QUERY_CLEAR_RUNS_BETWEEN, 2, first);
-	bind_number(state, QUERY_CLEAR_RUNS_BETWEEN, 3, last);
-	execute(state, QUERY_CLEAR_RUNS_BETWEEN);
+	state_query_number(&state->queries, STATE_QUERY_CLEAR_RUNS_BETWEEN, 1, id);
+	state_query_number(&state->queries, STATE_QUERY_CLEAR_RUNS_BETWEEN, 2, first);
+	state_query_number(&state->queries, STATE_QUERY_CLEAR_RUNS_BETWEEN, 3, last);
+	state_query_run(&state->queries, STATE_QUERY_CLEAR_RUNS_BETWEEN);
 }
 
 static void check_range(struct state *state, uint32_t first, uint32_t last)
@@ -504,10 +362,10 @@ static void check_range(struct state *state, uint32_t first, uint32_t last)
 static void cut_hole(struct state *state, int64_t id, int64_t first, int64_t last)
 {
 	struct row row;
-	if (get_row(state, QUERY_GET_RUN_UP_TO, id, last, &row) && row.last > last) {
+	if (get_row(state, STATE_QUERY_GET_RUN_UP_TO, id, last, &row) && row.last > last) {
 		put_row(state, id, &(struct row){last + 1, row.last, row.value});
 	}
-	if (get_row(state, QUERY_GET_RUN_UP_TO, id, first - 1, &row) && row.last >= first) {
+	if (get_row(state, STATE_QUERY_GET_RUN_UP_TO, id, first - 1, &row) && row.last >= first) {
 		put_row(state, id, &(struct row){row.first, first - 1, row.value});
 	}
 	clear_rows(state, id, first, last);
@@ -518,11 +376,11 @@ static void fill_hole(struct state *state, int64_t id, int64_t first, int64_t la
 {
 	struct row row;
 	struct row filled = {first, last, value};
-	if (get_row(state, QUERY_GET_RUN_UP_TO, id, first - 1, &row) && row.last == first - 1 &&
-		row.value == value) {
+	if (get_row(state, STATE_QUERY_GET_RUN_UP_TO, id, first - 1, &row) &&
+		row.last == first - 1 && row.value == value) {
 		filled.first = row.first;
 	}
-	if (get_row(state, QUERY_GET_RUN_FROM, id, last + 1, &row) && row.value == value) {
+	if (get_row(state, STATE_QUERY_GET_RUN_FROM, id, last + 1, &row) && row.value == value) {
 		filled.last = row.last;
 		clear_rows(state, id, row.first, row.first);
 	}
@@ -535,13 +393,13 @@ void state_put_baseline(struct state *state, const struct state_key *key,
 	bool is_own = enter(state);
 	int64_t id = make_mailbox(state, key);
 	if (id) {
-		execute_on(state, QUERY_CLEAR_RUNS, id);
-		execute_on(state, QUERY_CLEAR_FLAGS, id);
+		state_query_run_on(&state->queries, STATE_QUERY_CLEAR_RUNS, id);
+		state_query_run_on(&state->queries, STATE_QUERY_CLEAR_FLAGS, id);
 		put_cursor(state, id, cursor);
 	}
 	struct run run;
-	for (uint64_t n = 1;
-		id && !state->error && n <= UINT32_MAX && runs_next(runs, (uint32_t)n, &run);
+	for (uint64_t n = 1; id && !state->queries.error && n <= UINT32_MAX &&
+		runs_next(runs, (uint32_t)n, &run);
 		n = (uint64_t)run.last + 1) {
 		put_row(state, id, &(struct row){run.first, run.last, run.value});
 	}
@@ -565,10 +423,10 @@ void state_put_flags(
 	bool is_own = enter(state);
 	int64_t id = make_mailbox(state, key);
 	if (id) {
-		bind_number(state, QUERY_PUT_FLAGS, 1, id);
-		bind_number(state, QUERY_PUT_FLAGS, 2, flags->value);
-		bind_text(state, QUERY_PUT_FLAGS, 3, flags->flags);
-		execute(state, QUERY_PUT_FLAGS);
+		state_query_number(&state->queries, STATE_QUERY_PUT_FLAGS, 1, id);
+		state_query_number(&state->queries, STATE_QUERY_PUT_FLAGS, 2, flags->value);
+		state_query_text(&state->queries, STATE_QUERY_PUT_FLAGS, 3, flags->flags);
+		state_query_run(&state->queries, STATE_QUERY_PUT_FLAGS);
 	}
 	leave(state, is_own);
 }
@@ -603,9 +461,9 @@ void state_forget(struct state *state, const struct state_key *key)
 	bool is_own = enter(state);
 	int64_t id = find_mailbox(state, key);
 	if (id) {
-		execute_on(state, QUERY_CLEAR_RUNS, id);
-		execute_on(state, QUERY_CLEAR_FLAGS, id);
-		execute_on(state, QUERY_FORGET_MAILBOX, id);
+		state_query_run_on(&state->queries, STATE_QUERY_CLEAR_RUNS, id);
+		state_query_run_on(&state->queries, STATE_QUERY_CLEAR_FLAGS, id);
+		state_query_run_on(&state->queries, STATE_QUERY_FORGET_MAILBOX, id);
 	}
 	leave(state, is_own);
 }
@@ -615,9 +473,9 @@ int state_set_stopped(struct state *state, const struct state_key *key, bool sto
 	bool is_own = enter(state);
 	int64_t id = stopped ? make_mailbox(state, key) : find_mailbox(state, key);
 	if (id) {
-		bind_number(state, QUERY_PUT_STOPPED, 1, id);
-		bind_number(state, QUERY_PUT_STOPPED, 2, stopped);
-		execute(state, QUERY_PUT_STOPPED);
+		state_query_number(&state->queries, STATE_QUERY_PUT_STOPPED, 1, id);
+		state_query_number(&state->queries, STATE_QUERY_PUT_STOPPED, 2, stopped);
+		state_query_run(&state->queries, STATE_QUERY_PUT_STOPPED);
 	}
 	return leave(state, is_own);
 }
@@ -625,11 +483,11 @@ int state_set_stopped(struct state *state, const struct state_key *key, bool sto
 void state_set_listed(struct state *state, const struct state_key *key)
 {
 	bool is_own = enter(state);
-	char *host = state->error ? NULL : lower(key->host);
+	char *host = state->queries.error ? NULL : lower(key->host);
 	if (host) {
-		bind_text(state, QUERY_PUT_LISTED, 1, host);
-		bind_text(state, QUERY_PUT_LISTED, 2, key->user);
-		execute(state, QUERY_PUT_LISTED);
+		state_query_text(&state->queries, STATE_QUERY_PUT_LISTED, 1, host);
+		state_query_text(&state->queries, STATE_QUERY_PUT_LISTED, 2, key->user);
+		state_query_run(&state->queries, STATE_QUERY_PUT_LISTED);
 		free(host);
 	} else {
 		fail(state, -ENOMEM);
@@ -644,14 +502,14 @@ static bool enter_question(struct state *state)
 	if (open_database(state) < 0 && !state->db) {
 		return false;
 	}
-	return !state->is_in_batch || state->error == 0;
+	return !state->is_in_batch || state->queries.error == 0;
 }
 
 static int leave_question(struct state *state)
 {
-	int error = state->error;
+	int error = state->queries.error;
 	if (!state->is_in_batch) {
-		state->error = 0;
+		state->queries.error = 0;
 		lose_if_damaged(state);
 	}
 	if (error) {
@@ -666,10 +524,11 @@ bool state_is_stopped(struct state *state, const struct state_key *key)
 		return false;
 	}
 	int64_t id = find_mailbox(state, key);
-	bind_number(state, QUERY_GET_STOPPED, 1, id);
-	bool is_stopped = id && step(state, QUERY_GET_STOPPED) &&
-		sqlite3_column_int(statement_of(state, QUERY_GET_STOPPED), 0) != 0;
-	finish(state, QUERY_GET_STOPPED);
+	state_query_number(&state->queries, STATE_QUERY_GET_STOPPED, 1, id);
+	bool is_stopped = id && state_query_step(&state->queries, STATE_QUERY_GET_STOPPED) &&
+		sqlite3_column_int(state_query_row(&state->queries, STATE_QUERY_GET_STOPPED), 0) !=
+			0;
+	state_query_end(&state->queries, STATE_QUERY_GET_STOPPED);
 	leave_question(state);
 	return is_stopped;
 }
@@ -682,10 +541,10 @@ bool state_was_listed(struct state *state, const struct state_key *key)
 	bool was_listed = false;
 	char *host = lower(key->host);
 	if (host) {
-		bind_text(state, QUERY_GET_LISTED, 1, host);
-		bind_text(state, QUERY_GET_LISTED, 2, key->user);
-		was_listed = step(state, QUERY_GET_LISTED);
-		finish(state, QUERY_GET_LISTED);
+		state_query_text(&state->queries, STATE_QUERY_GET_LISTED, 1, host);
+		state_query_text(&state->queries, STATE_QUERY_GET_LISTED, 2, key->user);
+		was_listed = state_query_step(&state->queries, STATE_QUERY_GET_LISTED);
+		state_query_end(&state->queries, STATE_QUERY_GET_LISTED);
 		free(host);
 	} else {
 		fail(state, -ENOMEM);
@@ -705,10 +564,10 @@ static int load_runs(struct state *state, int64_t id, struct runs *runs)
 {
 	int r = 0;
 	int64_t highest = 0;
-	bind_number(state, QUERY_GET_RUNS, 1, id);
-	while (r == 0 && step(state, QUERY_GET_RUNS)) {
+	state_query_number(&state->queries, STATE_QUERY_GET_RUNS, 1, id);
+	while (r == 0 && state_query_step(&state->queries, STATE_QUERY_GET_RUNS)) {
 		struct row row;
-		read_row(statement_of(state, QUERY_GET_RUNS), &row);
+		read_row(state_query_row(&state->queries, STATE_QUERY_GET_RUNS), &row);
 		if (row.first <= highest || !is_uid(row.first) || !is_uid(row.last) ||
 			row.last < row.first || row.value < 0 || row.value > UINT16_MAX) {
 			r = -EBADMSG;
@@ -717,16 +576,16 @@ static int load_runs(struct state *state, int64_t id, struct runs *runs)
 		r = runs_set(runs, (uint32_t)row.first, (uint32_t)row.last, (uint16_t)row.value);
 		highest = row.last;
 	}
-	finish(state, QUERY_GET_RUNS);
+	state_query_end(&state->queries, STATE_QUERY_GET_RUNS);
 	return r;
 }
 
 static int load_cursor(struct state *state, int64_t id, struct state_cursor *ret_cursor)
 {
-	bind_number(state, QUERY_GET_CURSOR, 1, id);
+	state_query_number(&state->queries, STATE_QUERY_GET_CURSOR, 1, id);
 	int r = -EBADMSG;
-	if (step(state, QUERY_GET_CURSOR)) {
-		sqlite3_stmt *statement = statement_of(state, QUERY_GET_CURSOR);
+	if (state_query_step(&state->queries, STATE_QUERY_GET_CURSOR)) {
+		sqlite3_stmt *statement = state_query_row(&state->queries, STATE_QUERY_GET_CURSOR);
 		int64_t uidvalidity = sqlite3_column_int64(statement, 0);
 		int64_t uidnext = sqlite3_column_int64(statement, 1);
 		int64_t modseq = sqlite3_column_int64(statement, 2);
@@ -741,16 +600,16 @@ static int load_cursor(struct state *state, int64_t id, struct state_cursor *ret
 			r = 0;
 		}
 	}
-	finish(state, QUERY_GET_CURSOR);
+	state_query_end(&state->queries, STATE_QUERY_GET_CURSOR);
 	return r;
 }
 
 static void load_flags(struct state *state, int64_t id,
 	void (*flags)(void *userdata, const struct state_flags *flags), void *userdata)
 {
-	bind_number(state, QUERY_GET_FLAGS, 1, id);
-	while (step(state, QUERY_GET_FLAGS)) {
-		sqlite3_stmt *statement = statement_of(state, QUERY_GET_FLAGS);
+	state_query_number(&state->queries, STATE_QUERY_GET_FLAGS, 1, id);
+	while (state_query_step(&state->queries, STATE_QUERY_GET_FLAGS)) {
+		sqlite3_stmt *statement = state_query_row(&state->queries, STATE_QUERY_GET_FLAGS);
 		int64_t value = sqlite3_column_int64(statement, 0);
 		const unsigned char *text = sqlite3_column_text(statement, 1);
 		if (!text) {
@@ -763,7 +622,7 @@ static void load_flags(struct state *state, int64_t id,
 				});
 		}
 	}
-	finish(state, QUERY_GET_FLAGS);
+	state_query_end(&state->queries, STATE_QUERY_GET_FLAGS);
 }
 
 int state_load(struct state *state, const struct state_key *key, struct state_cursor *ret_cursor,
