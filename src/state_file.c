@@ -305,8 +305,8 @@ static int read_file(const char *path, unsigned char **ret_data, size_t *ret_len
 int state_file_open_to_read(const char *folder, sqlite3 **ret_db)
 {
 	char path[PATH_MAX];
-	unsigned char *data;
-	size_t len;
+	unsigned char *data = NULL;
+	size_t len = 0;
 	int r = find_file(folder, path);
 	if (r == 0) {
 		r = read_file(path, &data, &len);
