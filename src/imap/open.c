@@ -213,6 +213,13 @@ void open_confirm(struct imap_client *client)
 static void followed(struct imap_client *client)
 {
 	struct open *open = &client->open;
+	struct imap_cursor *cursor = &open->mailbox->cursor;
+	if (cursor->has_flags && !needs_flags(client)) {
+		/* The server has CONDSTORE again, and all flags have just been compared: what
+		 * changes from here on has a modseq. Sets in the view go on to say who is read. */
+		cursor->has_flags = false;
+		imap_mailbox_raise_modseq(open->mailbox, open->highestmodseq);
+	}
 	open->stage = OPEN_FOLLOWED;
 	open->awaits_closed = false;
 	open->wants_look = follow_has_tail(client);

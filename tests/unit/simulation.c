@@ -38,7 +38,8 @@ enum step_kind {
 	STEP_DELETE,
 	STEP_CREATE,
 	STEP_BYE,
-	STEP_REFRESH, /* from here on nothing that changes the mailbox */
+	STEP_ABILITIES, /* CONDSTORE goes, or comes back */
+	STEP_REFRESH,   /* from here on nothing that changes the mailbox */
 	STEP_FETCH,
 	STEP_TIME,
 };
@@ -484,6 +485,11 @@ static void happen(struct session *session, const struct step *step)
 	case STEP_BYE:
 		imap_server_bye(&session->server, step->argument % 2 ? "Later." : NULL);
 		return;
+	case STEP_ABILITIES:
+		session->traits.has_condstore = !session->traits.has_condstore;
+		session->traits.has_qresync = session->traits.has_condstore && step->argument % 2;
+		imap_server_bye(&session->server, NULL);
+		return;
 	case STEP_REFRESH:
 	case STEP_FETCH:
 	case STEP_TIME:
@@ -800,8 +806,9 @@ static void choose_steps(struct session *session)
 			.at_once = chance_below(chance, 3) == 0,
 		};
 		if (i == reset) {
-			static const enum step_kind ends[] = {STEP_RESET, STEP_DELETE, STEP_BYE};
-			step->kind = ends[chance_below(chance, 3)];
+			static const enum step_kind ends[] = {
+				STEP_RESET, STEP_DELETE, STEP_BYE, STEP_ABILITIES};
+			step->kind = ends[chance_below(chance, 4)];
 		}
 		if (step->kind == STEP_DELETE) {
 			session->steps[session->n_steps++] =
