@@ -147,6 +147,7 @@ struct open {
 	bool awaits_closed;   /* data may still be about the mailbox that was open before */
 	bool has_listing;     /* OPEN_SCAN by search: the answer is there */
 	bool listing_is_off;  /* ... but it lacked what went later */
+	bool listing_grew;    /* it has messages that EXAMINE did not count */
 	bool is_baseline;     /* the scan makes a new baseline */
 	bool is_reset;        /* ... in place of an older one */
 	bool is_synchronised; /* SYNCHRONISED was told since it was opened */

@@ -241,6 +241,9 @@ static void check_count(struct imap_client *client)
 void follow_exists(struct imap_client *client, uint32_t exists)
 {
 	struct open *open = &client->open;
+	bool is_listed = open->scan_by_search && open->has_listing;
+	open->listing_grew = open->listing_grew ||
+		(open->stage == OPEN_SCAN && !is_listed && exists > open->exists);
 	open->exists = exists;
 	open->has_exists = true;
 	check_count(client);

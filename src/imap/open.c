@@ -21,7 +21,7 @@ static void expect_answers(struct open *open)
 	open->highestmodseq = 0;
 	open->is_synchronised = false;
 	open->wants_look = open->wants_scan = false;
-	open->missed_push = false;
+	open->missed_push = open->listing_grew = false;
 }
 
 static void put_open(struct imap_client *client)
@@ -142,7 +142,7 @@ static void scan_begin(struct imap_client *client, bool by_search)
 	struct open *open = &client->open;
 	open->stage = OPEN_SCAN;
 	open->scan_by_search = by_search;
-	open->has_listing = open->listing_is_off = false;
+	open->has_listing = open->listing_is_off = false; /* that it grew stays true */
 	open->scan_next = 1;
 	open->phantoms = 0;
 	open->n_certain = 0;
@@ -535,10 +535,12 @@ static void scan_finish(struct imap_client *client)
 	if (client_is_over(client)) {
 		return;
 	}
-	bool has_changes = open->missed_push ||
+	/* What came while a baseline was listed has a modseq above EXAMINE's: asked for now, it is
+	 * no change at the next opening. */
+	bool has_changes = open->missed_push || (was_baseline && open->listing_grew) ||
 		(!was_baseline &&
 			(open->highestmodseq > cursor->highestmodseq || !open->scan_by_search));
-	open->missed_push = false;
+	open->missed_push = open->listing_grew = false;
 	if (has_changes && cursor->highestmodseq != 0 && runs_count(&open->mailbox->messages) > 0) {
 		put_changes(client);
 	}
