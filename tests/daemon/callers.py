@@ -5,6 +5,7 @@ import concurrent.futures
 import random
 import threading
 import time
+import typing
 
 from busclient import NAME, SECONDS, BusError, check
 from writer import KEYWORDS
@@ -24,8 +25,18 @@ HARMLESS = {
     "org.freedesktop.DBus.Error.NameHasNoOwner",
 }
 ANSWER_SECONDS = 20
+# A daemon that is asked to end takes no longer.
+STOP_SECONDS = 2
 # The bus, this program and a busy machine.
 MARGIN_SECONDS = 4
+
+
+class _Call(typing.NamedTuple):
+    future: concurrent.futures.Future
+    began: float
+    owner: str
+    member: str
+    where: tuple  # account and mailbox
 
 
 class Callers:
@@ -43,6 +54,7 @@ class Callers:
         self._random = random.Random(f"{seed} callers")
         self._pace = pace
         self._pending = []
+        self._stops = []  # (time, account, mailbox)
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._run)
         self._calls = {
@@ -64,6 +76,10 @@ class Callers:
         self._is_over.set()
         self._thread.join()
 
+    def note_stop(self, account="", mailbox=""):
+        """What waits there may end as cancelled. Without names: the daemon is asked to end."""
+        self._stops.append((time.monotonic(), account, mailbox))
+
     def _run(self):
         while not self._is_over.wait(self._random.expovariate(self._pace)):
             [call] = self._random.choices(list(self._calls), list(self._calls.values()))
@@ -75,39 +91,50 @@ class Callers:
         deadline = time.monotonic() + ANSWER_SECONDS + MARGIN_SECONDS
         while self._pending and time.monotonic() < deadline:
             self._collect(deadline - time.monotonic())
-        for _, _, member, _ in self._pending:
-            self.problems.append(f"{member} was never answered")
+        for call in self._pending:
+            self.problems.append(f"{call.member} was never answered")
 
     def _send(self, member, signature, *arguments):
         self.counts["calls"] += 1
+        owner = self.bus.owner
         future = self.bus.send(member, signature, *arguments, destination=NAME)
-        self._pending.append((future, time.monotonic(), member, self.bus.owner))
+        self._pending.append(_Call(future, time.monotonic(), owner, member, arguments[:2]))
 
     def _collect(self, seconds):
         if not self._pending:
             return
         done, _ = concurrent.futures.wait(
-            [entry[0] for entry in self._pending],
+            [call.future for call in self._pending],
             seconds,
             concurrent.futures.FIRST_COMPLETED,
         )
         now = time.monotonic()
-        for entry in list(self._pending):
-            future, began, member, owner = entry
-            if future in done:
-                self._pending.remove(entry)
-                self._judge(future, member)
-            elif now - began > ANSWER_SECONDS + MARGIN_SECONDS and owner == self.bus.owner:
-                self._pending.remove(entry)
-                self.problems.append(f"{member} not answered in {now - began:.0f} s")
+        for call in list(self._pending):
+            seconds = now - call.began
+            if call.future in done:
+                self._pending.remove(call)
+                self._judge(call)
+            elif seconds > ANSWER_SECONDS + MARGIN_SECONDS and call.owner == self.bus.owner:
+                self._pending.remove(call)
+                self.problems.append(f"{call.member} not answered in {seconds:.0f} s")
 
-    def _judge(self, future, member):
+    def _judge(self, call):
         try:
-            check(future.result(SECONDS))
+            check(call.future.result(SECONDS))
         except BusError as error:
             self.errors[error.name.rpartition(".")[2]] += 1
-            if error.name not in HARMLESS:
-                self.problems.append(f"{member}: {error}")
+            if error.name not in HARMLESS or (
+                error.name == "Cancelled" and not self._was_cancelled(call)
+            ):
+                self.problems.append(f"{call.member} {call.where}: {error}")
+
+    def _was_cancelled(self, call):
+        """By a Stop of the mailbox, or with the daemon."""
+        return self.bus.owner != call.owner or any(
+            when >= call.began - STOP_SECONDS
+            and all("" in pair or pair[0] == pair[1] for pair in zip(call.where, stopped))
+            for when, *stopped in self._stops
+        )
 
     def _some_uids(self, account, mailbox):
         uids = self._writers[account].uids[mailbox]
@@ -150,5 +177,6 @@ class Callers:
 
     def _stop_and_start(self, account, mailbox):
         self._send("Stop", "ss", account, mailbox)
+        self.note_stop(account, mailbox)
         self._is_over.wait(self._random.uniform(0, 1))
         self._send("Start", "ss", account, mailbox)

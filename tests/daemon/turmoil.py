@@ -447,6 +447,7 @@ class Turmoil:
         self.daemon.process.send_signal(signal.SIGCONT)
 
     def _restart_the_daemon(self, length, pause):
+        self.callers.note_stop()
         self.daemon.stop()
         pause.wait(min(length, 2))
         self.daemon.start()
