@@ -160,6 +160,9 @@ def test_harm_while_it_is_written(life, bus, dovecot):
         dovecot.deliver(life.user, message(f"harm {n}"))
         bus.wait(lambda: subjects(bus)[-1] == f"harm {n}")
         path.unlink(missing_ok=True)
+    # What is done to the file after the last batch shows at the next one.
+    dovecot.deliver(life.user, message("unharmed"))
+    bus.wait(lambda: subjects(bus)[-1] == "unharmed")
     # The first reply may come before what had to be tried twice.
     settle(bus)
     settle(bus)
