@@ -1,5 +1,7 @@
 /* Conversations as data: each file of tests/conversations is a dialogue with the engine, run whole,
- * one octet at a time, cut in two at every position, and ended at every position. The language:
+ * one octet at a time, cut in two at every position, and ended at every position; with a line more
+ * between all lines of the server that must change nothing (a keepalive), and with one in every
+ * such place that must end the connection (BYE, an answer that nobody waits for). The language:
  *
  *   # a comment
  *   option NAME=VALUE      transport=tls|starttls|plain|tunnel auth=NAME secret=password|token|none
@@ -45,6 +47,9 @@ enum mode {
 	MODE_OCTETS,
 	MODE_SPLIT,
 	MODE_ENDED,
+	MODE_KEPT,   /* a keepalive between all lines */
+	MODE_BYE,    /* BYE between two lines, and the end */
+	MODE_ANSWER, /* an answer to a command that was never sent between two lines */
 };
 
 struct script {
@@ -56,10 +61,17 @@ struct script {
 struct run_state {
 	const struct script *script;
 	enum mode mode;
-	size_t cut;   /* SPLIT: a receive ends before this octet; ENDED: the stream does */
+	size_t cut;   /* SPLIT: a receive ends before this octet; ENDED: the stream does; BYE,
+		       * ANSWER: behind so many lines it comes */
 	size_t n_fed; /* octets of the server so far */
 	size_t line;
-	bool is_over; /* ENDED: the cut was reached */
+	bool is_over;                 /* ENDED, BYE, ANSWER: the cut was reached */
+	bool is_skipped;              /* BYE, ANSWER: nothing can be said there */
+	bool was_leaving;             /* it logged out by then: any end is the one wanted */
+	size_t n_gaps;                /* between lines of the server, so far */
+	size_t n_line;                /* octets of the server's line under way */
+	char line_end[32];            /* the last of them, in a ring */
+	unsigned long long n_literal; /* octets of a literal that are still to come */
 	struct imap_client *client;
 	struct imap_client_options options;
 	bool is_manual;
@@ -480,11 +492,80 @@ static void feed_once(struct run_state *run, const uint8_t *data, size_t len)
 	}
 }
 
+/* Whether this octet of the server ends a response: a line end that no literal follows. */
+static bool ends_response(struct run_state *run, uint8_t octet)
+{
+	if (run->n_literal > 0) {
+		run->n_literal--;
+		return false;
+	}
+	if (octet != '\n') {
+		run->line_end[run->n_line++ % sizeof(run->line_end)] = (char)octet;
+		return false;
+	}
+	char end[sizeof(run->line_end) + 1] = {0};
+	for (size_t i = 0; i < sizeof(run->line_end) && i < run->n_line; i++) {
+		size_t at = run->n_line > sizeof(run->line_end) ? run->n_line + i : i;
+		end[i] = run->line_end[at % sizeof(run->line_end)];
+	}
+	run->n_line = 0;
+	const char *brace = strrchr(end, '{');
+	char *rest = NULL;
+	run->n_literal = brace ? strtoull(brace + 1, &rest, 10) : 0;
+	if (!rest || (strcmp(rest, "}\r") != 0 && strcmp(rest, "+}\r") != 0)) {
+		run->n_literal = 0;
+		return true;
+	}
+	return false;
+}
+
+/* A line that the conversation does not have, between two that it has. */
+static void feed_gap(struct run_state *run)
+{
+	static const char kept[] = "* OK Still here\r\n";
+	static const char bye[] = "* BYE [ALERT] enough\r\n";
+	static const char answer[] = "ZZZZ7 OK nobody has asked\r\n";
+	const char *last = run->n_told > 0 ? run->told[run->n_told - 1] : "";
+	/* What follows is of another transport. */
+	bool is_changing = strcmp(last, "start-tls") == 0 || strcmp(last, "start-deflate") == 0;
+	bool is_closed = imap_client_state(run->client) == IMAP_STATE_CLOSED;
+	run->is_over = run->mode != MODE_KEPT;
+	run->is_skipped = is_changing || is_closed;
+	if (run->is_skipped) {
+		return;
+	}
+	const char *line = run->mode == MODE_KEPT ? kept : run->mode == MODE_BYE ? bye : answer;
+	run->was_leaving = imap_client_state(run->client) == IMAP_STATE_LOGOUT;
+	feed_once(run, (const uint8_t *)line, strlen(line));
+}
+
+/* With that line at every place between two responses, or at the one that is wanted. */
+static void feed_lines(struct run_state *run, const uint8_t *data, size_t len)
+{
+	size_t begin = 0;
+	for (size_t i = 0; i < len && !run->is_over; i++) {
+		if (!ends_response(run, data[i])) {
+			continue;
+		}
+		run->n_gaps++;
+		if (run->mode == MODE_KEPT || run->n_gaps == run->cut) {
+			feed_once(run, data + begin, i + 1 - begin);
+			begin = i + 1;
+			feed_gap(run);
+		}
+	}
+	if (begin < len && !run->is_over) {
+		feed_once(run, data + begin, len - begin);
+	}
+}
+
 static void feed(struct run_state *run, const uint8_t *data, size_t len)
 {
 	size_t before = run->n_fed;
 	run->n_fed += len;
-	if (run->mode == MODE_OCTETS) {
+	if (run->mode == MODE_KEPT || run->mode == MODE_BYE || run->mode == MODE_ANSWER) {
+		feed_lines(run, data, len);
+	} else if (run->mode == MODE_OCTETS) {
 		for (size_t i = 0; i < len; i++) {
 			feed_once(run, data + i, 1);
 		}
@@ -926,14 +1007,18 @@ static void read_preamble(struct run_state *run, char **options)
 static void check_end(struct run_state *run)
 {
 	flush_chunk(run);
-	if (run->mode == MODE_ENDED) {
+	if (run->mode == MODE_ENDED || run->mode == MODE_BYE || run->mode == MODE_ANSWER) {
 		/* Whatever was going on: the last word is CLOSED, and nothing untold stays in a
 		 * view. */
-		if (run->is_over &&
-			(run->n_told == 0 ||
-				strncmp(run->told[run->n_told - 1], "closed", 6) != 0)) {
-			fail(run, "the stream ended at octet %zu and the client did not tell",
-				run->cut);
+		bool is_lunacy = run->mode == MODE_ANSWER && !run->was_leaving;
+		const char *wanted = is_lunacy ? "closed ProtocolError" : "closed";
+		const char *last = run->n_told > 0 ? run->told[run->n_told - 1] : "";
+		bool is_told = strncmp(last, wanted, strlen(wanted)) == 0;
+		if (run->is_over && !run->is_skipped && !is_told) {
+			fail(run,
+				"the conversation ended at %zu and the client did not tell, "
+				"but \"%s\"",
+				run->cut, last);
 		}
 		return;
 	}
@@ -947,9 +1032,16 @@ static void check_end(struct run_state *run)
 	}
 }
 
-/* The number of octets that the server said, or 0 with the problem on standard output. */
-static size_t run_script(
-	const struct script *script, enum mode mode, size_t cut, size_t *ret_n_cuts)
+/* How much the server said. */
+struct extent {
+	size_t n_octets;
+	size_t n_cuts; /* so many places to cut at are enough */
+	size_t n_gaps; /* between its responses; known after MODE_KEPT */
+};
+
+/* Whether it went well, else with the problem on standard output. */
+static bool run_script(
+	const struct script *script, enum mode mode, size_t cut, struct extent *extent)
 {
 	static struct run_state run;
 	char *options[16] = {0};
@@ -999,12 +1091,14 @@ static size_t run_script(
 	bytes_done(&run.said);
 	bytes_done(&run.chunk);
 	if (*run.problem) {
-		static const char *const names[] = {"whole", "octet by octet", "split", "ended"};
+		static const char *const names[] = {"whole", "octet by octet", "split", "ended",
+			"kept alive", "BYE", "an answer to nothing"};
 		printf("# %s (%s at %zu)\n", run.problem, names[mode], cut);
-		return 0;
+		return false;
 	}
-	*ret_n_cuts = run.n_cuts;
-	return run.n_fed ? run.n_fed : 1;
+	*extent =
+		(struct extent){.n_octets = run.n_fed, .n_cuts = run.n_cuts, .n_gaps = run.n_gaps};
+	return true;
 }
 
 static void read_script(const char *path, struct script *script)
@@ -1044,28 +1138,41 @@ static bool report(bool is_ok, const char *path, const char *what)
  */
 static size_t sparseness = 1;
 
+/* At every place, or every step-th. */
+static bool test_places(
+	const struct script *script, enum mode mode, size_t first, size_t end, size_t step)
+{
+	bool is_fine = true;
+	struct extent extent;
+	for (size_t cut = first; cut < end && is_fine; cut += step) {
+		is_fine = run_script(script, mode, cut, &extent);
+	}
+	return is_fine;
+}
+
 static bool test_script(const char *path)
 {
 	struct script script;
 	read_script(path, &script);
-	size_t n_cuts = 0;
-	size_t n_octets = run_script(&script, MODE_WHOLE, 0, &n_cuts);
-	bool is_ok = report(n_octets > 0, path, "whole");
+	struct extent whole = {0};
+	struct extent kept = {0};
+	bool is_ok = report(run_script(&script, MODE_WHOLE, 0, &whole), path, "whole");
 	if (is_ok) {
 		/* A long conversation is cut at some 4,000 places, or fewer, evenly. */
-		size_t step = (n_octets / n_cuts + 1) * sparseness;
-		bool is_fine = run_script(&script, MODE_OCTETS, 0, &n_cuts) > 0;
+		size_t n = whole.n_octets;
+		size_t step = (n / whole.n_cuts + 1) * sparseness;
+		bool is_fine = run_script(&script, MODE_OCTETS, 0, &whole);
 		is_ok = report(is_fine, path, "octet by octet") && is_ok;
-		is_fine = true;
-		for (size_t cut = 1; cut < n_octets && is_fine; cut += step) {
-			is_fine = run_script(&script, MODE_SPLIT, cut, &n_cuts) > 0;
-		}
+		is_fine = test_places(&script, MODE_SPLIT, 1, n, step);
 		is_ok = report(is_fine, path, "cut at every position") && is_ok;
-		is_fine = true;
-		for (size_t cut = 0; cut < n_octets && is_fine; cut += step) {
-			is_fine = run_script(&script, MODE_ENDED, cut, &n_cuts) > 0;
-		}
+		is_fine = test_places(&script, MODE_ENDED, 0, n, step);
 		is_ok = report(is_fine, path, "ended at every position") && is_ok;
+		is_fine = run_script(&script, MODE_KEPT, 0, &kept);
+		is_ok = report(is_fine, path, "kept alive everywhere") && is_ok;
+		step = (kept.n_gaps / whole.n_cuts + 1) * sparseness;
+		is_fine = test_places(&script, MODE_BYE, 1, kept.n_gaps + 1, step) &&
+			test_places(&script, MODE_ANSWER, 1, kept.n_gaps + 1, step);
+		is_ok = report(is_fine, path, "BYE, or an answer to nothing, anywhere") && is_ok;
 	}
 	for (size_t i = 0; i < script.n_lines; i++) {
 		free(script.lines[i]);
