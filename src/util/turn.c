@@ -211,6 +211,23 @@ static void on_timer(struct ev_loop *loop, struct ev_io *watcher, int events)
 	}
 }
 
+static void on_periodic(struct ev_loop *loop, struct ev_periodic *watcher, int events)
+{
+	(void)loop;
+	(void)watcher;
+	(void)events;
+}
+
+/* libev wakes up once a minute to see whether the clock was set, unless the kernel tells it: which
+ * it asks for (a timerfd) when the first ev_periodic is started, and keeps. */
+static void let_sleep(struct ev_loop *loop)
+{
+	struct ev_periodic periodic;
+	ev_periodic_init(&periodic, on_periodic, 1e12, 0, NULL);
+	ev_periodic_start(loop, &periodic);
+	ev_periodic_stop(loop, &periodic);
+}
+
 int turn_new(struct ev_loop *loop, struct turn **ret_turn)
 {
 	struct turn *turn = calloc(1, sizeof(*turn));
@@ -223,6 +240,7 @@ int turn_new(struct ev_loop *loop, struct turn **ret_turn)
 		free(turn);
 		return error;
 	}
+	let_sleep(loop);
 	turn->loop = loop;
 	turn->armed = USEC_NEVER;
 	list_init(&turn->ready);

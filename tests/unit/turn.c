@@ -2,6 +2,8 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "util/clock.h"
@@ -21,6 +23,19 @@ struct probe {
 
 static struct ev_loop *loop;
 static struct turn *turn;
+
+/* How long libev was about to wait, ms, and what it is woken up by then; -1: nothing. */
+static int waited;
+static int alarm_fd = -1;
+
+int epoll_wait(int fd, struct epoll_event *events, int n_events, int timeout)
+{
+	if (alarm_fd >= 0 && timeout != 0) {
+		waited = timeout;
+		assert_int_equal(write(alarm_fd, "x", 1), 1);
+	}
+	return (int)syscall(SYS_epoll_pwait, fd, events, n_events, timeout, NULL, 0);
+}
 
 /* The order in which probes ran. */
 static struct probe *order[16];
@@ -465,6 +480,35 @@ static void test_done_is_harmless(void **state)
 	assert_int_equal(probe.n_runs, 0);
 }
 
+static void on_alarm(struct ev_loop *the_loop, struct ev_io *watcher, int events)
+{
+	(void)watcher;
+	(void)events;
+	ev_break(the_loop, EVBREAK_ALL);
+}
+
+/* Not even once a minute, as libev does where it must look at the clock by itself. */
+static void test_sleeps_when_nothing_happens(void **state)
+{
+	(void)state;
+	int fds[2];
+	struct ev_io alarm;
+	assert_int_equal(pipe(fds), 0);
+	ev_io_init(&alarm, on_alarm, fds[0], EV_READ);
+	ev_io_start(loop, &alarm);
+	ev_ref(loop);
+	ev_timer_stop(loop, &watchdog);
+	alarm_fd = fds[1];
+	ev_run(loop, 0);
+	alarm_fd = -1;
+	ev_timer_start(loop, &watchdog);
+	ev_unref(loop);
+	ev_io_stop(loop, &alarm);
+	close(fds[0]);
+	close(fds[1]);
+	assert_true(waited < 0 || waited > 24 * 60 * 60 * 1000);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
 
 int main(void)
@@ -485,6 +529,7 @@ int main(void)
 		TEST(test_passed_deadline_starves_nobody),
 		TEST(test_now),
 		TEST(test_done_is_harmless),
+		TEST(test_sleeps_when_nothing_happens),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
