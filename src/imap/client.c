@@ -308,6 +308,7 @@ static void handle_tagged(struct imap_client *client, const struct imap_response
 		next->deadline = client->now + COMMAND_USEC;
 	}
 	if (client->state == IMAP_STATE_LOGOUT && command->kind != COMMAND_LOGOUT) {
+		handle_last(client, command, response);
 		command_free(command);
 		return;
 	}
@@ -694,39 +695,6 @@ void imap_client_drop(struct imap_client *client, struct imap_mailbox *mailbox, 
 		}
 	}
 	settle(client);
-}
-
-void imap_client_logout(struct imap_client *client, uint64_t now)
-{
-	client->now = now;
-	if (client_is_over(client) || client->state == IMAP_STATE_LOGOUT) {
-		return;
-	}
-	client->wants_logout = true;
-	client->phase_deadline = now + LOGOUT_USEC;
-	struct command *head = commands_head(client);
-	bool is_plain_start = !client->has_greeting || client->transport_changes ||
-		client->state == IMAP_STATE_AUTHENTICATE;
-	if (is_plain_start || (head && head->kind == COMMAND_IDLE && !head->is_continued)) {
-		/* LOGOUT would be out of place; closing is no loss. */
-		struct failure none = {.kind = FAILURE_NONE};
-		client_close(client, &none, IMAP_END_ORDINARY, 0);
-		return;
-	}
-	if (head && head->kind == COMMAND_IDLE && !head->is_done) {
-		command_put_done(client, head);
-	}
-	/* What is not yet on the wire stays off it. */
-	LIST_FOR_EACH_SAFE (node, &client->commands) {
-		struct command *command = list_entry(node, struct command, link);
-		if (!command->is_sent) {
-			command_free(command);
-		}
-	}
-	command_put(client, COMMAND_LOGOUT, NULL, "LOGOUT");
-	enter(client, IMAP_STATE_LOGOUT);
-	client->renewal = USEC_NEVER;
-	commands_flush(client);
 }
 
 void imap_client_probe(struct imap_client *client, uint64_t now)

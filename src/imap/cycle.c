@@ -145,19 +145,18 @@ static void put_look(struct imap_client *client)
 	}
 }
 
-/* Whether what came has a modseq that the cursor can take only when NOOP has said all that is
- * older. Without it a restart would find what came as changed. */
-static bool lacks_noop(const struct imap_client *client)
+bool cycle_lacks_noop(const struct imap_client *client)
 {
 	const struct open *open = &client->open;
-	return !client->has_qresync && !open->mailbox->cursor.has_flags && !open->missed_push &&
+	return open->mailbox && open->stage == OPEN_FOLLOWED && !client->has_qresync &&
+		!open->mailbox->cursor.has_flags && !open->missed_push &&
 		open->seen_modseq > follow_modseq(client);
 }
 
 static void put_pass(struct imap_client *client)
 {
 	/* EXAMINE has just said what NOOP would say. */
-	if (client->open.is_synchronised || lacks_noop(client)) {
+	if (client->open.is_synchronised || cycle_lacks_noop(client)) {
 		command_put(client, COMMAND_NOOP, NULL, "NOOP");
 	}
 	put_look(client);
@@ -248,7 +247,7 @@ static bool put_look_part(struct imap_client *client)
 
 /* -- synchronised -- */
 
-static void tell_synchronised(struct imap_client *client)
+void cycle_tell_synchronised(struct imap_client *client)
 {
 	struct open *open = &client->open;
 	struct imap_mailbox *mailbox = open->mailbox;
@@ -311,11 +310,11 @@ static void look_ended(struct imap_client *client)
 	if (open->wants_scan) {
 		return;
 	}
-	open->wants_noop = lacks_noop(client);
+	open->wants_noop = cycle_lacks_noop(client);
 	if (open->wants_noop) {
 		imap_mailbox_raise_watermark(open->mailbox); /* what came is not to come again */
 	} else {
-		tell_synchronised(client);
+		cycle_tell_synchronised(client);
 	}
 }
 

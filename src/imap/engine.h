@@ -4,6 +4,7 @@
  *   client.c   octets in and out, events, deadlines
  *   command.c  the queue of commands: tags, pipelining, continuations
  *   login.c    from the greeting to ENABLE
+ *   logout.c   the last words
  *   open.c     EXAMINE, and what it takes until the view equals the server's mailbox
  *   follow.c   untagged data: EXISTS, EXPUNGE, VANISHED, FETCH applied to the view
  *   cycle.c    synchronise, idle, synchronise: which command comes next
@@ -331,6 +332,11 @@ bool refusal_is_of_data(const struct imap_response *response);
 enum imap_end classify_refusal(
 	const struct imap_response *response, uint64_t *ret_retry_after_usec);
 
+/* logout.c */
+/* An answer that comes before that to LOGOUT. */
+void handle_last(struct imap_client *client, const struct command *command,
+	const struct imap_response *response);
+
 /* open.c */
 void open_mailbox(struct imap_client *client, struct imap_mailbox *mailbox, bool writable);
 void open_forget(struct imap_client *client);
@@ -381,6 +387,11 @@ void handle_idle(
 	struct imap_client *client, struct command *command, const struct imap_response *response);
 void handle_idle_continuation(struct imap_client *client, struct command *command);
 void cycle_tick(struct imap_client *client);
+/* Whether what was seen has a modseq that the cursor can take only when NOOP has said all that is
+ * older. Without it a restart would find what came as changed. */
+bool cycle_lacks_noop(const struct imap_client *client);
+/* The view equals the mailbox, and all of it has been told. */
+void cycle_tell_synchronised(struct imap_client *client);
 
 /* request.c */
 struct request *request_free(struct imap_client *client, struct request *request);

@@ -42,6 +42,7 @@ enum step_kind {
 	STEP_REFRESH,   /* from here on nothing that changes the mailbox */
 	STEP_FETCH,
 	STEP_TIME,
+	STEP_LOGOUT,
 };
 
 struct step {
@@ -493,6 +494,7 @@ static void happen(struct session *session, const struct step *step)
 	case STEP_REFRESH:
 	case STEP_FETCH:
 	case STEP_TIME:
+	case STEP_LOGOUT:
 		return;
 	}
 }
@@ -549,6 +551,9 @@ static void take_step(struct session *session)
 	session->next_step++;
 	if (step->kind == STEP_TIME) {
 		pass_time(session, 10 * USEC_PER_MINUTE);
+	} else if (step->kind == STEP_LOGOUT) {
+		imap_client_logout(session->client, session->now);
+		pop_events(session);
 	} else if (is_ready) {
 		ask(session, step->kind == STEP_FETCH);
 		pop_events(session);
@@ -807,8 +812,8 @@ static void choose_steps(struct session *session)
 		};
 		if (i == reset) {
 			static const enum step_kind ends[] = {
-				STEP_RESET, STEP_DELETE, STEP_BYE, STEP_ABILITIES};
-			step->kind = ends[chance_below(chance, 4)];
+				STEP_RESET, STEP_DELETE, STEP_BYE, STEP_ABILITIES, STEP_LOGOUT};
+			step->kind = ends[chance_below(chance, 5)];
 		}
 		if (step->kind == STEP_DELETE) {
 			session->steps[session->n_steps++] =
