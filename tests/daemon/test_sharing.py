@@ -1,7 +1,10 @@
 """Many mailboxes, few connections: patterns, limits of the server, and one password for all."""
 
+import time
+
 import pytest
 
+from busclient import ERROR, BusError
 from mail import message
 from mailidled import Account
 from relay import Relay
@@ -122,4 +125,27 @@ def test_a_server_that_allows_one_connection(daemon, bus):
         )
         running.wait_for_log("LimitExceeded")
         bus.call("Refresh", "ss", "work", "")
+        assert "AuthenticationFailed" not in running.log
+
+
+def test_a_limit_that_others_use_up(daemon, bus):
+    """The first connection is refused: that is no wrong password, and lasts for a minute."""
+    with Dovecot(settings="protocol imap {\nmail_max_userip_connections = 1\n}") as server:
+        user = server.user()
+        with server.client(user) as client:
+            client.noop()
+            running = daemon(Account("work", server, user))
+            bus.wait_for_state("work", "INBOX", "waiting")
+            box = bus.mailbox("work", "INBOX")
+            assert box["Error"][0] == ERROR + "LimitExceeded"
+            assert "mail_max_userip_connections" in box["Error"][1]
+            assert 50e6 < box["NextTry"] - time.time() * 1e6 < 61e6
+            with pytest.raises(BusError) as refused:
+                bus.call("Refresh", "ss", "work", "INBOX")
+            assert refused.value.name == "LimitExceeded"
+            bus.wait_for_state("work", "INBOX", "waiting")
+        # The server forgets a connection a little after its end.
+        while bus.mailbox("work", "INBOX")["State"] != "idle":
+            bus.call("Start", "ss", "work", "INBOX")
+            bus.wait(lambda: bus.mailbox("work", "INBOX")["State"] in ("idle", "waiting"))
         assert "AuthenticationFailed" not in running.log
