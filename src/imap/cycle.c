@@ -431,7 +431,7 @@ static bool sends_us_away(struct imap_client *client, const struct imap_response
 	enum imap_end end = response->status == IMAP_STATUS_OK
 		? IMAP_END_ORDINARY
 		: classify_refusal(response, &retry_after);
-	if (end == IMAP_END_ORDINARY || refusal_is_of_data(response)) {
+	if (end == IMAP_END_ORDINARY) {
 		return false;
 	}
 	struct failure failure;
@@ -444,7 +444,7 @@ void handle_look(
 	struct imap_client *client, struct command *command, const struct imap_response *response)
 {
 	struct open *open = &client->open;
-	if (sends_us_away(client, response)) {
+	if (!refusal_is_of_data(response) && sends_us_away(client, response)) {
 		return;
 	}
 	if (!open->mailbox || open->stage != OPEN_FOLLOWED) {
