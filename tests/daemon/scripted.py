@@ -309,6 +309,12 @@ class Session:
             f"* OK {modseq} .",
         ], "[READ-ONLY] opened"
 
+    def _on_status(self, name):
+        box = self.box
+        values = f"MESSAGES {len(box.messages)} UIDNEXT {box.uidnext} UIDVALIDITY {box.uidvalidity}"
+        modseq = f" HIGHESTMODSEQ {box.highestmodseq}" if self.has_modseq else ""
+        return [f"* STATUS {name} ({values}{modseq})"], "that is all"
+
     def _on_search(self, what):
         found = [
             str(uid)
@@ -357,6 +363,7 @@ class Session:
         (r"NAMESPACE", _on_namespace),
         (r"ENABLE (.*)", _on_enable),
         (r"(?:EXAMINE|SELECT) .*", _on_open),
+        (r"STATUS (\S+) \([A-Z ]+\)", _on_status),
         (r"UID SEARCH RETURN \(ALL\) (ALL|UNSEEN)", _on_search),
         (r"FETCH (\d+)(?::(\d+))? \(UID FLAGS(?: MODSEQ)?\)", _on_numbers),
         (r"UID FETCH ([\d:,]+) (\([^()]*\))(?: \(CHANGEDSINCE (\d+)\))?", _on_fetch),
