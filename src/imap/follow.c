@@ -184,6 +184,8 @@ void follow_tagged(struct imap_client *client, const struct command *command,
 		open->seen_modseq = 0;
 	} else if (command->kind == COMMAND_NOOP && response->status == IMAP_STATUS_OK) {
 		open->told_modseq = open->seen_modseq;
+	} else if (command->kind == COMMAND_NOOP) {
+		open->seen_modseq = 0; /* or it would be asked again and again */
 	}
 }
 
