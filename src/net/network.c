@@ -16,8 +16,10 @@
 /* Datagrams in one turn. */
 #define N_DATAGRAMS_HIGHEST 64
 
-/* A machine with more routes than this is a router: what is beyond them is no news. */
-#define N_FACTS_HIGHEST 1024
+/* A machine with more routes than this is a router: what is beyond them is no news. Links and
+ * addresses must be known all the same, or the network would be down for ever. */
+#define N_ROUTES_HIGHEST 1024
+#define N_FACTS_HIGHEST  (2 * N_ROUTES_HIGHEST)
 
 /* In every network namespace. */
 #define LOOPBACK_INDEX 1
@@ -100,8 +102,11 @@ static void note(struct network *network, const struct fact_key *key, enum netwo
 	task_wake(network->owner);
 }
 
-static bool make_room(struct network *network)
+static bool make_room(struct network *network, enum fact_kind kind)
 {
+	if (kind == FACT_ROUTE && network->n_facts >= N_ROUTES_HIGHEST) {
+		return false;
+	}
 	if (network->n_facts < network->n_facts_allocated) {
 		return true;
 	}
@@ -124,7 +129,7 @@ static void learn(struct network *network, const struct fact_key *key, bool is_s
 		fact->is_stale = false;
 		return;
 	}
-	if (make_room(network)) {
+	if (make_room(network, key->kind)) {
 		network->facts[network->n_facts] = (struct fact){.key = *key};
 		network->n_facts++;
 		if (!is_silent) {
@@ -146,6 +151,20 @@ static void forget(struct network *network, const struct fact_key *key)
 	struct fact *fact = find(network, key);
 	if (fact) {
 		forget_at(network, (size_t)(fact - network->facts));
+	}
+}
+
+/* What the route takes the place of goes without a word. */
+static void forget_replaced(struct network *network, const struct fact_key *route)
+{
+	for (size_t i = network->n_facts; i > 0; i--) {
+		const struct fact_key *key = &network->facts[i - 1].key;
+		if (key->kind == FACT_ROUTE && key->family == route->family &&
+			key->prefix_len == route->prefix_len && key->metric == route->metric &&
+			memcmp(key->address, route->address, sizeof(key->address)) == 0 &&
+			memcmp(key, route, sizeof(*key)) != 0) {
+			forget_at(network, i - 1);
+		}
 	}
 }
 
@@ -311,6 +330,9 @@ static void on_route(struct network *network, const struct nlmsghdr *header, boo
 		return;
 	}
 	if (header->nlmsg_type == RTM_NEWROUTE) {
+		if (header->nlmsg_flags & NLM_F_REPLACE) {
+			forget_replaced(network, &key);
+		}
 		learn(network, &key, is_silent);
 	} else {
 		forget(network, &key);
@@ -328,6 +350,13 @@ static void ask_all(struct network *network)
 		network->facts[i].is_stale = true;
 	}
 	ask(network, DUMP_LINKS);
+}
+
+/* What is there is not known, so that nothing can be said of what is not. */
+static void give_up_dump(struct network *network)
+{
+	network->dump = DUMP_NONE;
+	network->is_known = false;
 }
 
 static void finish_dump(struct network *network)
@@ -381,7 +410,7 @@ static void ask(struct network *network, enum dump dump)
 	if (sendto(network->socket.fd, &request, request.header.nlmsg_len, 0,
 		    (struct sockaddr *)&kernel, sizeof(kernel)) < 0) {
 		log_debug(NULL, NULL, "the network cannot be looked at: %s", strerror(errno));
-		network->dump = DUMP_NONE;
+		give_up_dump(network);
 	}
 }
 
@@ -397,9 +426,14 @@ static void handle(struct network *network, const struct nlmsghdr *header)
 	}
 	switch (header->nlmsg_type) {
 	case NLMSG_DONE:
-	case NLMSG_ERROR:
 		if (is_answer) {
 			finish_dump(network);
+		}
+		break;
+	case NLMSG_ERROR:
+		if (is_answer) {
+			log_debug(NULL, NULL, "the kernel does not show the network");
+			give_up_dump(network);
 		}
 		break;
 	case RTM_NEWLINK:
