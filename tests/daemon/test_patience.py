@@ -1,5 +1,5 @@
-"""What does not shorten the wait for a server, and what does: a request that waits, a session that
-was over at once, a minute in IDLE.
+"""What does not shorten the wait for a server: a request that waits, a session that was over at
+once, a login.
 """
 
 import time
@@ -93,21 +93,3 @@ def test_a_login_makes_up_for_nothing(bus, server):
         bus.call("Start", "ss", *PLACE)
     # All are below a second once in 2^28 times.
     assert max(waits) > 1
-
-
-def test_a_minute_in_idle_is_forgiven(bus, server):
-    for minutes in (1, 2, 5):
-        refuse(server.accept(), "EXAMINE .*", NOT_CONNECTED)
-        expect_wait(bus, minutes * MINUTE, minutes * MINUTE)
-        bus.call("Start", "ss", *PLACE)
-    wire = server.accept()
-    Session(wire, Box({5: []})).serve_until("IDLE")
-    wire.tell("+ idling")
-    bus.wait_for_state(*PLACE)
-    # Nothing else is waited for here than that minute.
-    time.sleep(MINUTE + 1)
-    wire.tell("* BYE Go away")
-    expect_wait(bus, 0, 1)
-    bus.call("Start", "ss", *PLACE)
-    refuse(server.accept(), "EXAMINE .*", NOT_CONNECTED)
-    expect_wait(bus, MINUTE, MINUTE)
