@@ -15,7 +15,6 @@ MINUTE = 60
 # Between the daemon's reading of the clock and the test's.
 SLACK = 1
 THROTTLED = "BAD Request is throttled. Suggested Backoff Time: 92415 milliseconds"
-NOT_CONNECTED = "BAD User is authenticated but not connected."
 
 
 @pytest.fixture
