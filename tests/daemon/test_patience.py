@@ -25,11 +25,6 @@ def server(daemon):
         yield server
 
 
-def refuse(wire, command, answer):
-    tag = Session(wire, Box({5: []})).serve_until(command)
-    wire.tell(f"{tag} {answer}")
-
-
 def serve(server):
     """From the next connection on all is well."""
     server.start(Session(server.accept(), Box({5: []})).greet().answer_until)
