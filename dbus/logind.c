@@ -36,6 +36,10 @@ static const uint64_t pauses[] = {
 
 #define N_PAUSES (sizeof(pauses) / sizeof(pauses[0]))
 
+/* More than others may make logind wait (InhibitDelayMaxSec=), and than the kernel takes to stop
+ * everything. */
+#define PATIENCE_USEC (2 * USEC_PER_MINUTE)
+
 struct logind {
 	struct turn *turn;  /* borrowed */
 	struct task *owner; /* borrowed */
@@ -49,6 +53,7 @@ struct logind {
 	char *name;                /* the unique name of logind; NULL: it does not run */
 	int inhibitor;             /* -1: none */
 	bool is_preparing;
+	uint64_t announced; /* when that began, by the clock that stands still in sleep */
 };
 
 static void drop_inhibitor(struct logind *logind)
@@ -66,6 +71,11 @@ static void set_preparing(struct logind *logind, bool is_preparing)
 		log_debug(NULL, NULL, "logind: %s",
 			is_preparing ? "the machine is about to sleep" : "the sleep is over");
 		logind->is_preparing = is_preparing;
+		logind->announced = clock_monotonic_usec();
+		/* Out of memory, it is logind alone that ends it. */
+		task_set_deadline(&logind->task,
+			is_preparing ? turn_now(logind->turn) + PATIENCE_USEC : USEC_NEVER,
+			PATIENCE_USEC / 4);
 		task_wake(logind->owner);
 	}
 }
@@ -221,6 +231,20 @@ static void connect_anew(struct logind *logind)
 	}
 }
 
+/* Else a word of logind's that never comes would be the end of all mail. */
+static void doubt_announcement(struct logind *logind)
+{
+	uint64_t waited = clock_monotonic_usec() - logind->announced;
+	if (waited < PATIENCE_USEC) {
+		task_set_deadline(&logind->task, turn_now(logind->turn) + PATIENCE_USEC - waited,
+			PATIENCE_USEC / 4);
+		return;
+	}
+	log_info(NULL, NULL, "logind announced a sleep that has not come, and does not say so");
+	set_preparing(logind, false);
+	take_inhibitor(logind);
+}
+
 static void on_task(struct task *task)
 {
 	struct logind *logind = list_entry(task, struct logind, task);
@@ -229,6 +253,8 @@ static void on_task(struct task *task)
 	} else if (bus_is_lost(logind->bus)) {
 		disconnect(logind);
 		pause_after_failure(logind, -ECONNRESET);
+	} else if (logind->is_preparing) {
+		doubt_announcement(logind);
 	}
 }
 

@@ -23,7 +23,8 @@ struct logind *logind_free(struct logind *logind);
  * it. (One that was lost is looked for a few times by itself, then no more.) */
 void logind_try_again(struct logind *logind);
 
-/* The machine is about to sleep, or sleeps. */
+/* The machine is about to sleep, or sleeps. Not for ever: when it runs on for two minutes, and
+ * logind does not say that the sleep is over, there was none. */
 bool logind_is_preparing(const struct logind *logind);
 
 /* From us it may sleep now. The inhibitor is taken anew when the sleep is over. */

@@ -1,10 +1,11 @@
 """Sleep as logind announces it: out before it begins, back at once when it is over."""
 
+import os
 import time
 
 import pytest
 
-from busclient import NAME, ROOT, mailbox_path
+from busclient import NAME, ROOT, BusError, mailbox_path
 from logind import MANAGER, PATH, Logind
 from mail import message
 from mailidled import Account
@@ -126,6 +127,36 @@ def test_requests_while_asleep(sleepy, bus, logind, dovecot):
     bus.call("Refresh", "ss", "work", "INBOX")
 
 
+def test_stop_start_and_reload_while_asleep(sleepy, bus, logind, dovecot):
+    user = dovecot.user()
+    running = sleepy(dovecot, user)
+    fall_asleep(logind, bus, 1)
+    n_logins = running.log.count("logged in")
+    with pytest.raises(BusError) as refused:
+        bus.call("Refresh", "ss", "", "")
+    assert refused.value.name == "Offline"
+    box = bus.mailbox("work", "INBOX")
+    assert box["Error"][0] == "org.example.MailIdle.Error.Offline" and box["NextTry"] == 0
+    bus.call("Stop", "ss", "", "")
+    assert bus.mailbox("work", "INBOX")["State"] == "stopped"
+    assert bus.mailbox("work", "INBOX")["Error"] == ["", ""]
+    assert bus.account("work")["State"] == "stopped"
+    bus.call("Start", "ss", "work", "INBOX")
+    bus.wait_for_state("work", "INBOX", "offline")
+    running.configure(Account("work", dovecot, user), Account("new", dovecot, dovecot.user()))
+    bus.call("Reload")
+    bus.wait_for_state("new", "INBOX", "offline")
+    bus.call("Stop", "ss", "work", "INBOX")
+    dovecot.deliver(user, message("meanwhile"))
+    assert running.log.count("logged in") == n_logins
+    logind.prepare_for_sleep(False)
+    bus.wait_for_state("new", "INBOX")
+    assert bus.mailbox("work", "INBOX")["State"] == "stopped"
+    bus.call("Start", "ss", "work", "")
+    bus.wait_for_state("work", "INBOX")
+    assert subjects(bus) == ["meanwhile"]
+
+
 def test_ended_while_asleep(sleepy, bus, logind, dovecot):
     running = sleepy(dovecot, dovecot.user())
     fall_asleep(logind, bus, 1)
@@ -177,6 +208,24 @@ def test_the_system_bus_restarts(sleepy, bus, logind, dovecot):
     logind.prepare_for_sleep(False)
     bus.wait_for_state("work", "INBOX")
     assert subjects(bus) == ["without a system bus"]
+
+
+@pytest.mark.skipif(
+    "MAILIDLE_SLOW" not in os.environ, reason="takes two minutes: MAILIDLE_SLOW=1"
+)
+def test_a_sleep_that_never_comes(sleepy, bus, logind, dovecot):
+    """Nor does a word that it was given up."""
+    user = dovecot.user()
+    sleepy(dovecot, user)
+    fall_asleep(logind, bus, 1)
+    dovecot.deliver(user, message("meanwhile"))
+    bus.wait_for_state("work", "INBOX", timeout=180)
+    bus.wait_for_signal("NewMail")
+    logind.wait_for_inhibitor()
+    logind.prepare_for_sleep(False)
+    fall_asleep(logind, bus, 1)
+    logind.prepare_for_sleep(False)
+    bus.wait_for_state("work", "INBOX")
 
 
 def test_nobody_else_puts_it_to_sleep(sleepy, bus, logind, dovecot):
