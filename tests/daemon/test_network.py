@@ -219,6 +219,39 @@ def test_what_is_asked_offline_is_tried_and_answered_at_once(connect, bus, cable
     assert subjects(bus) == ["meanwhile"]
 
 
+def test_stop_start_and_reload_offline(connect, bus, cable, far):
+    user = far.user()
+    far.append(user, message("old"), "Lists")
+    running = connect(user, ("INBOX", "Lists"))
+    cable.at_client(f"link set {LINK} down")
+    for mailbox in ("INBOX", "Lists"):
+        bus.wait_for_state("work", mailbox, "offline", timeout=1)
+    for account, mailbox in (("", ""), ("work", ""), ("work", "Lists")):
+        with pytest.raises(BusError) as refused:
+            bus.call("Refresh", "ss", account, mailbox)
+        assert refused.value.name == "Offline"
+    # The first is the one that tries for all.
+    bus.call("Stop", "ss", "work", "INBOX")
+    box = bus.mailbox("work", "INBOX")
+    assert box["State"] == "stopped" and box["Error"] == ["", ""]
+    bus.wait_for_state("work", "Lists", "offline", timeout=2)
+    bus.call("Reload")
+    bus.wait_for_state("work", "Lists", "offline", timeout=2)
+    bus.call("Stop", "ss", "", "")
+    assert bus.account("work")["State"] == "stopped"
+    bus.call("Start", "ss", "", "")
+    for mailbox in ("INBOX", "Lists"):
+        bus.wait_for_state("work", mailbox, "offline", timeout=2)
+    far.deliver(user, message("meanwhile"))
+    cable.at_client(f"link set {LINK} up")
+    for mailbox in ("INBOX", "Lists"):
+        bus.wait_for_state("work", mailbox, timeout=3)
+    assert subjects(bus) == ["meanwhile"]
+    cable.at_client(f"link set {LINK} down")
+    bus.wait_for_state("work", "INBOX", "offline", timeout=1)
+    running.stop()
+
+
 def test_started_without_a_network(connect, bus, cable, far):
     user = far.user()
     cable.at_client(f"link set {LINK} down")
