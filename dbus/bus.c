@@ -3,7 +3,6 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "dbus/bus.h"
 #include "util/clock.h"
@@ -97,14 +96,6 @@ static int process(struct bus *bus)
 	return 1;
 }
 
-/* sd-bus gives timeouts as absolute times of CLOCK_MONOTONIC. */
-static uint64_t monotonic_now_usec(void)
-{
-	struct timespec now;
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * USEC_PER_SEC + (uint64_t)now.tv_nsec / 1000;
-}
-
 /* Until the connection stands, sd-bus may go on to the next of several addresses, on a new socket
  * with the same number: setting the watcher makes libev look again. */
 static void arm_io(struct bus *bus, int fd, int poll_events)
@@ -125,11 +116,12 @@ static void arm_io(struct bus *bus, int fd, int poll_events)
 	}
 }
 
-/* The loop's idea of now is a little old, so the timer comes a little early and is set again. */
+/* timeout: as sd-bus gives it, an absolute time of CLOCK_MONOTONIC. The loop's idea of now is a
+ * little old, so the timer comes a little early and is set again. */
 static void arm_timer(struct bus *bus, uint64_t timeout, bool is_busy)
 {
 	ev_timer_stop(bus->loop, &bus->timer);
-	uint64_t now = timeout != UINT64_MAX ? monotonic_now_usec() : 0;
+	uint64_t now = timeout != UINT64_MAX ? clock_monotonic_usec() : 0;
 	if (is_busy || timeout <= now) {
 		ev_idle_start(bus->loop, &bus->idle);
 		return;

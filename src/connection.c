@@ -101,6 +101,7 @@ void connection_set_config(struct connection *connection, const struct config_ac
 {
 	connection->setup.config = config;
 }
+
 void connection_allow(struct connection *connection, bool may_dial)
 {
 	if (may_dial && !connection->may_dial) {

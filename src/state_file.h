@@ -1,5 +1,6 @@
 /* The database's file: the folder and its lock, the schema and its migrations, and what to do with
- * a file that is no good. With state.c the only place that knows SQLite.
+ * a file that is no good. With state, state_query and state_schema the only place that knows
+ * SQLite.
  */
 #pragma once
 

@@ -284,36 +284,9 @@ static void handle_bye(struct imap_client *client, const struct imap_response *r
 	client_close(client, &failure, end, retry_after);
 }
 
-static void handle_tagged(struct imap_client *client, const struct imap_response *response)
+static void handle_answer(
+	struct imap_client *client, struct command *command, const struct imap_response *response)
 {
-	bool was_sent = false;
-	struct command *command = commands_find(client, response->tag, &was_sent);
-	if (!command) {
-		/* A server that ended IDLE by itself takes our DONE for a command and answers it
-		 * with that word as the tag. An answer given twice is as harmless. */
-		if (was_sent || span_equal_nocase(response->tag, "DONE")) {
-			return;
-		}
-		client_fail(client, FAILURE_PROTOCOL_ERROR,
-			"the server answered a command that was never sent");
-		return;
-	}
-	log_debug(NULL, NULL, "imap %s: %s answered %s", client->tag_prefix,
-		command_name(command->kind), imap_status_name(response->status));
-	list_remove(&command->link);
-	client->probe_deadline = USEC_NEVER;
-	/* Its turn begins when the one before is answered, which may have taken long. */
-	struct command *next = commands_head(client);
-	if (next && next->deadline != USEC_NEVER) {
-		next->deadline = client->now + COMMAND_USEC;
-	}
-	if (client->state == IMAP_STATE_LOGOUT && command->kind != COMMAND_LOGOUT) {
-		handle_last(client, command, response);
-		command_free(command);
-		return;
-	}
-	open_code(client, response);
-	follow_tagged(client, command, response);
 	switch (command->kind) {
 	case COMMAND_STARTTLS:
 	case COMMAND_CAPABILITY:
@@ -363,6 +336,39 @@ static void handle_tagged(struct imap_client *client, const struct imap_response
 		break;
 	}
 	}
+}
+
+static void handle_tagged(struct imap_client *client, const struct imap_response *response)
+{
+	bool was_sent = false;
+	struct command *command = commands_find(client, response->tag, &was_sent);
+	if (!command) {
+		/* A server that ended IDLE by itself takes our DONE for a command and answers it
+		 * with that word as the tag. An answer given twice is as harmless. */
+		if (was_sent || span_equal_nocase(response->tag, "DONE")) {
+			return;
+		}
+		client_fail(client, FAILURE_PROTOCOL_ERROR,
+			"the server answered a command that was never sent");
+		return;
+	}
+	log_debug(NULL, NULL, "imap %s: %s answered %s", client->tag_prefix,
+		command_name(command->kind), imap_status_name(response->status));
+	list_remove(&command->link);
+	client->probe_deadline = USEC_NEVER;
+	/* Its turn begins when the one before is answered, which may have taken long. */
+	struct command *next = commands_head(client);
+	if (next && next->deadline != USEC_NEVER) {
+		next->deadline = client->now + COMMAND_USEC;
+	}
+	if (client->state == IMAP_STATE_LOGOUT && command->kind != COMMAND_LOGOUT) {
+		handle_last(client, command, response);
+		command_free(command);
+		return;
+	}
+	open_code(client, response);
+	follow_tagged(client, command, response);
+	handle_answer(client, command, response);
 	command_free(command);
 }
 
