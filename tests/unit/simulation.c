@@ -18,38 +18,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "delta.h"
 #include "imap/client.h"
 #include "tests/unit/imap_server.h"
+#include "tests/unit/plan.h"
+#include "tests/unit/stored.h"
+#include "tests/unit/subscriber.h"
 #include "util/clock.h"
 #include "util/log.h"
 
 enum {
-	STEPS_MAX = 24,
 	TURNS_MAX = 20000,
-	UIDS_MAX = 2 * IMAP_SERVER_MESSAGES,
-};
-
-enum step_kind {
-	STEP_ARRIVE,
-	STEP_CHANGE,
-	STEP_EXPUNGE,
-	STEP_RESET, /* UIDVALIDITY changes */
-	STEP_DELETE,
-	STEP_CREATE,
-	STEP_BYE,
-	STEP_ABILITIES, /* CONDSTORE goes, or comes back */
-	STEP_REFRESH,   /* from here on nothing that changes the mailbox */
-	STEP_FETCH,
-	STEP_TIME,
-	STEP_LOGOUT,
-};
-
-struct step {
-	enum step_kind kind;
-	uint32_t argument;
-	unsigned int flags;
-	bool at_once; /* with the step before */
 };
 
 enum cut {
@@ -63,30 +41,18 @@ enum resumption {
 	RESUME_STORED,
 };
 
-/* What somebody knows who believes the events. */
-struct subscriber {
-	bool is_known[UIDS_MAX];
-	bool was_new[UIDS_MAX];
-	unsigned int flags[UIDS_MAX];
-};
-
 struct session {
 	uint64_t seed;
-	struct imap_server_traits traits;
-	struct step steps[STEPS_MAX];
-	size_t n_steps, next_step;
+	struct plan plan; /* its traits and its mailbox are what became of them so far */
+	size_t next_step;
 	struct chance chance;
-	uint32_t pace; /* a step is taken at one of so many occasions */
 
-	struct imap_server_mailbox mailbox;
 	struct imap_server server;
 	struct imap_client *client; /* NULL: not connected */
 	struct imap_mailbox *view;
-	struct imap_mailbox *stored;
-	uint16_t sets_stored;
-	bool announces_all;
-	bool has_failed; /* the mailbox cannot be opened: to be tried again */
+	struct stored stored;
 	struct subscriber subscriber;
+	bool has_failed; /* the mailbox cannot be opened: to be tried again */
 	uint64_t now;
 	uint64_t connected_at;
 	uint64_t next_id, request; /* request: the one that has had no DONE; 0 */
@@ -99,10 +65,14 @@ struct session {
 	bool is_cut;
 
 	size_t n_turns;
-	size_t n_repeated; /* flags told that were known */
-	bool is_settled;   /* nothing may be told any more */
 	bool is_verbose;
 	char problem[600];
+};
+
+/* What a session came to. */
+struct outcome {
+	size_t n_to_client, n_to_server; /* octets */
+	char mailbox[2048];              /* what became of it, in words, for comparison */
 };
 
 static struct {
@@ -134,203 +104,6 @@ static void say(const struct session *session, const char *who, struct span octe
 	}
 }
 
-/* -- what is stored, as mailbox_follow.c does -- */
-
-static const struct state_key key = {"imap.example.org", "jo", "INBOX"};
-
-static void store(struct session *session, struct delta *delta)
-{
-	if (!delta || delta_apply(delta, session->stored) < 0) {
-		abort();
-	}
-	if (delta->kind == DELTA_BASELINE || delta->kind == DELTA_MESSAGES) {
-		session->sets_stored = imap_mailbox_flag_sets_end(session->view);
-	}
-	delta_free(delta);
-}
-
-static struct delta *baseline_of(
-	struct imap_mailbox *view, const struct imap_cursor *cursor, const struct runs *messages)
-{
-	struct delta *delta = delta_new(DELTA_BASELINE, &key);
-	if (!delta || delta_add_sets(delta, view, IMAP_MAILBOX_FIRST_SET) < 0 ||
-		runs_copy(&delta->messages, messages) < 0) {
-		abort();
-	}
-	delta->cursor = *cursor;
-	return delta;
-}
-
-static void store_messages(struct session *session, const struct imap_event *event)
-{
-	struct delta *delta = delta_new(DELTA_MESSAGES, &key);
-	if (!delta || delta_add_sets(delta, session->view, session->sets_stored) < 0) {
-		abort();
-	}
-	for (size_t i = 0; i < event->n_messages; i++) {
-		uint32_t uid = event->messages[i]->uid;
-		runs_set(&delta->messages, uid, uid, event->messages[i]->value);
-	}
-	store(session, delta);
-}
-
-static void store_event(struct session *session, const struct imap_event *event)
-{
-	struct delta *delta;
-	switch (event->kind) {
-	case IMAP_EVENT_BASELINE:
-		store(session, baseline_of(session->view, &event->cursor, &event->baseline));
-		return;
-	case IMAP_EVENT_NEW:
-	case IMAP_EVENT_FLAGS:
-		store_messages(session, event);
-		return;
-	case IMAP_EVENT_EXPUNGED:
-		delta = delta_new(DELTA_REMOVED, &key);
-		if (!delta || runs_copy(&delta->messages, &event->uids) < 0) {
-			abort();
-		}
-		store(session, delta);
-		return;
-	case IMAP_EVENT_SYNCHRONISED:
-		delta = delta_new(DELTA_CURSOR, &key);
-		if (!delta) {
-			abort();
-		}
-		delta->cursor = event->cursor;
-		store(session, delta);
-		return;
-	case IMAP_EVENT_STATE:
-	case IMAP_EVENT_START_TLS:
-	case IMAP_EVENT_START_DEFLATE:
-	case IMAP_EVENT_CREDENTIALS:
-	case IMAP_EVENT_READY:
-	case IMAP_EVENT_MAILBOX_FAILED:
-	case IMAP_EVENT_LISTED:
-	case IMAP_EVENT_MESSAGE:
-	case IMAP_EVENT_CHUNK:
-	case IMAP_EVENT_MOVED:
-	case IMAP_EVENT_DONE:
-	case IMAP_EVENT_CLOSED:
-		return;
-	}
-}
-
-/* The view of a daemon that starts anew. */
-static void restore(struct session *session)
-{
-	imap_mailbox_free(session->view);
-	session->view = imap_mailbox_new("INBOX");
-	if (!session->view) {
-		abort();
-	}
-	session->view->announce_all = session->announces_all;
-	if (session->stored->cursor.uidvalidity != 0) {
-		struct delta *delta = baseline_of(
-			session->stored, &session->stored->cursor, &session->stored->messages);
-		if (delta_apply(delta, session->view) < 0) {
-			abort();
-		}
-		delta_free(delta);
-		session->view->announce_all = false;
-	}
-	session->sets_stored = imap_mailbox_flag_sets_end(session->view);
-}
-
-/* -- what a subscriber knows -- */
-
-static unsigned int flags_of(const struct imap_message *message)
-{
-	unsigned int flags = 0;
-	for (size_t i = 0; i < IMAP_SERVER_FLAGS; i++) {
-		if (imap_message_has_flag(message, imap_server_flags[i])) {
-			flags |= 1u << i;
-		}
-	}
-	return flags;
-}
-
-/* Flags at a baseline: the view has them where the server has no CONDSTORE; else they are those
- * that the server showed, from which it tells every change. */
-static unsigned int baseline_flags(struct session *session, uint32_t uid)
-{
-	uint16_t value = 0;
-	unsigned int flags = 0;
-	runs_get(&session->view->messages, uid, &value);
-	const char *set = imap_mailbox_flag_set(session->view, value);
-	for (size_t i = 0; set && i < IMAP_SERVER_FLAGS; i++) {
-		flags |= strstr(set, imap_server_flags[i]) ? 1u << i : 0;
-	}
-	for (size_t i = 0; !set && i < session->server.n_told; i++) {
-		flags |= session->server.told[i].uid == uid ? session->server.told[i].flags : 0;
-	}
-	return flags;
-}
-
-static void subscribe_baseline(struct session *session, const struct imap_event *event)
-{
-	struct run run;
-	memset(&session->subscriber, 0, sizeof(session->subscriber));
-	for (uint64_t n = 1; n <= UINT32_MAX && runs_next(&event->baseline, n, &run);
-		n = (uint64_t)run.last + 1) {
-		for (uint32_t uid = run.first; uid <= run.last; uid++) {
-			session->subscriber.is_known[uid] = true;
-			session->subscriber.was_new[uid] = true;
-			session->subscriber.flags[uid] = baseline_flags(session, uid);
-		}
-	}
-}
-
-static void subscribe_messages(struct session *session, const struct imap_event *event)
-{
-	struct subscriber *subscriber = &session->subscriber;
-	bool is_new = event->kind == IMAP_EVENT_NEW;
-	for (size_t i = 0; i < event->n_messages; i++) {
-		const struct imap_message *message = event->messages[i];
-		uint32_t uid = message->uid;
-		if (is_new && subscriber->was_new[uid]) {
-			fail(session, "message %u was announced twice", uid);
-		} else if (!is_new && !subscriber->is_known[uid]) {
-			fail(session, "flags of message %u, which is not known", uid);
-		}
-		if (!is_new && subscriber->flags[uid] == flags_of(message)) {
-			session->n_repeated++;
-		}
-		subscriber->is_known[uid] = subscriber->was_new[uid] = true;
-		subscriber->flags[uid] = flags_of(message);
-	}
-}
-
-static void subscribe_expunged(struct session *session, const struct imap_event *event)
-{
-	struct run run;
-	for (uint64_t n = 1; n <= UINT32_MAX && runs_next(&event->uids, n, &run);
-		n = (uint64_t)run.last + 1) {
-		for (uint32_t uid = run.first; uid <= run.last; uid++) {
-			if (!session->subscriber.is_known[uid]) {
-				fail(session, "message %u is gone, which is not known", uid);
-			}
-			session->subscriber.is_known[uid] = false;
-		}
-	}
-}
-
-static void subscribe(struct session *session, const struct imap_event *event)
-{
-	bool is_change = event->kind == IMAP_EVENT_NEW || event->kind == IMAP_EVENT_FLAGS ||
-		event->kind == IMAP_EVENT_EXPUNGED || event->kind == IMAP_EVENT_BASELINE;
-	if (is_change && session->is_settled) {
-		fail(session, "something is told (%d) after all was told", event->kind);
-	}
-	if (event->kind == IMAP_EVENT_BASELINE) {
-		subscribe_baseline(session, event);
-	} else if (event->kind == IMAP_EVENT_NEW || event->kind == IMAP_EVENT_FLAGS) {
-		subscribe_messages(session, event);
-	} else if (event->kind == IMAP_EVENT_EXPUNGED) {
-		subscribe_expunged(session, event);
-	}
-}
-
 /* -- the owner -- */
 
 static void ask(struct session *session, bool is_fetch)
@@ -348,25 +121,6 @@ static void ask(struct session *session, bool is_fetch)
 	imap_client_fetch(session->client, session->request, session->view, &uids,
 		IMAP_ITEM_ENVELOPE | IMAP_ITEM_FLAGS, session->now);
 	runs_done(&uids);
-}
-
-static void connect(struct session *session)
-{
-	const struct imap_client_options options = {
-		.transport = IMAP_TRANSPORT_TLS,
-		.auth = "login",
-		.secret_kind = IMAP_SECRET_PASSWORD,
-		.seed = session->seed,
-		.idle_timeout_usec = 9 * USEC_PER_MINUTE,
-		.poll_interval_usec = 5 * USEC_PER_MINUTE,
-	};
-	session->client = imap_client_new(&options, session->now);
-	if (!session->client) {
-		abort();
-	}
-	session->connected_at = session->now;
-	session->has_failed = false;
-	imap_server_init(&session->server, &session->traits, &session->mailbox, &session->chance);
 }
 
 static void disconnect(struct session *session)
@@ -412,8 +166,8 @@ static void pop_events(struct session *session)
 	bool is_over = false;
 	while (!is_over && (event = imap_client_next_event(session->client))) {
 		print_event(session, event);
-		subscribe(session, event);
-		store_event(session, event);
+		subscriber_take(&session->subscriber, session->view, &session->server, event);
+		stored_take(&session->stored, session->view, event);
 		if (event->kind == IMAP_EVENT_CREDENTIALS) {
 			give_credentials(session);
 		} else if (event->kind == IMAP_EVENT_READY) {
@@ -428,10 +182,15 @@ static void pop_events(struct session *session)
 		}
 		is_over = event->kind == IMAP_EVENT_CLOSED;
 	}
+	if (*session->subscriber.problem) {
+		fail(session, "%s", session->subscriber.problem);
+	}
 	if (is_over) {
 		disconnect(session);
 		if (session->resumption == RESUME_STORED) {
-			restore(session);
+			imap_mailbox_free(session->view);
+			session->view =
+				stored_restore(&session->stored, session->plan.announces_all);
 		}
 		session->now += USEC_PER_SEC;
 	}
@@ -460,7 +219,7 @@ static size_t before_cut(
 
 static void happen(struct session *session, const struct step *step)
 {
-	struct imap_server_mailbox *mailbox = &session->mailbox;
+	struct imap_server_mailbox *mailbox = &session->plan.mailbox;
 	switch (step->kind) {
 	case STEP_ARRIVE:
 		imap_server_arrive(mailbox, step->flags);
@@ -487,8 +246,9 @@ static void happen(struct session *session, const struct step *step)
 		imap_server_bye(&session->server, step->argument % 2 ? "Later." : NULL);
 		return;
 	case STEP_ABILITIES:
-		session->traits.has_condstore = !session->traits.has_condstore;
-		session->traits.has_qresync = session->traits.has_condstore && step->argument % 2;
+		session->plan.traits.has_condstore = !session->plan.traits.has_condstore;
+		session->plan.traits.has_qresync =
+			session->plan.traits.has_condstore && step->argument % 2;
 		imap_server_bye(&session->server, NULL);
 		return;
 	case STEP_REFRESH:
@@ -501,8 +261,9 @@ static void happen(struct session *session, const struct step *step)
 
 static const struct step *next_happening(const struct session *session)
 {
-	const struct step *step = &session->steps[session->next_step];
-	return session->next_step < session->n_steps && step->kind < STEP_REFRESH ? step : NULL;
+	const struct step *step = &session->plan.steps[session->next_step];
+	return session->next_step < session->plan.n_steps && step->kind < STEP_REFRESH ? step
+										       : NULL;
 }
 
 /* The next happening, and those that come at once with it. */
@@ -523,7 +284,7 @@ static void let_happen(struct session *session)
 static void meanwhile(void *userdata)
 {
 	struct session *session = userdata;
-	if (next_happening(session) && chance_below(&session->chance, session->pace) == 0) {
+	if (next_happening(session) && chance_below(&session->chance, session->plan.pace) == 0) {
 		let_happen(session);
 	}
 }
@@ -540,7 +301,7 @@ static void pass_time(struct session *session, uint64_t most)
 
 static void take_step(struct session *session)
 {
-	const struct step *step = &session->steps[session->next_step];
+	const struct step *step = &session->plan.steps[session->next_step];
 	if (next_happening(session)) {
 		let_happen(session);
 		imap_server_look(&session->server, false);
@@ -606,19 +367,39 @@ static bool bring_to_client(struct session *session)
 	return true;
 }
 
+static void connect(struct session *session)
+{
+	const struct imap_client_options options = {
+		.transport = IMAP_TRANSPORT_TLS,
+		.auth = "login",
+		.secret_kind = IMAP_SECRET_PASSWORD,
+		.seed = session->seed,
+		.idle_timeout_usec = 9 * USEC_PER_MINUTE,
+		.poll_interval_usec = 5 * USEC_PER_MINUTE,
+	};
+	session->client = imap_client_new(&options, session->now);
+	if (!session->client) {
+		abort();
+	}
+	session->connected_at = session->now;
+	session->has_failed = false;
+	imap_server_init(
+		&session->server, &session->plan.traits, &session->plan.mailbox, &session->chance);
+	session->server.meanwhile = meanwhile;
+	session->server.userdata = session;
+}
+
 /* What is told to nobody happens meanwhile. */
 static void reconnect(struct session *session)
 {
 	uint32_t n = chance_below(&session->chance, 4);
 	for (uint32_t i = 0; i < n; i++) {
-		while (session->next_step < session->n_steps && !next_happening(session)) {
+		while (session->next_step < session->plan.n_steps && !next_happening(session)) {
 			session->next_step++;
 		}
 		let_happen(session);
 	}
 	connect(session);
-	session->server.meanwhile = meanwhile;
-	session->server.userdata = session;
 }
 
 /* One thing of all that could come next; false when nothing is on its way. */
@@ -632,8 +413,8 @@ static bool turn(struct session *session)
 		reconnect(session);
 		return true;
 	}
-	if (session->next_step < session->n_steps &&
-		chance_below(&session->chance, session->pace) == 0) {
+	if (session->next_step < session->plan.n_steps &&
+		chance_below(&session->chance, session->plan.pace) == 0) {
 		take_step(session);
 		return true;
 	}
@@ -710,26 +491,21 @@ static void check_message(struct session *session, const struct imap_server_mess
 		(!(set = imap_mailbox_flag_set(view, value)) || strcmp(set, flags) != 0)) {
 		fail(session, "message %u has flags \"%s\", not what the view says", message->uid,
 			flags);
-	} else if (!session->subscriber.is_known[message->uid]) {
-		fail(session, "message %u was never told", message->uid);
-	} else if (session->subscriber.flags[message->uid] != message->flags) {
-		fail(session, "flags of message %u: %x, but told was %x", message->uid,
-			message->flags, session->subscriber.flags[message->uid]);
+	} else if (!subscriber_check_message(&session->subscriber, message)) {
+		fail(session, "%s", session->subscriber.problem);
 	}
 }
 
 static void check(struct session *session)
 {
-	const struct imap_server_mailbox *mailbox = &session->mailbox;
+	const struct imap_server_mailbox *mailbox = &session->plan.mailbox;
 	uint64_t n_unread = 0;
 	for (size_t i = 0; i < mailbox->n_messages && !*session->problem; i++) {
 		check_message(session, &mailbox->messages[i]);
 		n_unread += !(mailbox->messages[i].flags & IMAP_SERVER_SEEN);
 	}
-	for (uint32_t uid = 1; uid < UIDS_MAX && !*session->problem; uid++) {
-		if (session->subscriber.is_known[uid] && !imap_server_find(mailbox, uid)) {
-			fail(session, "message %u is gone, and nobody was told", uid);
-		}
+	if (!*session->problem && !subscriber_check_gone(&session->subscriber, mailbox)) {
+		fail(session, "%s", session->subscriber.problem);
 	}
 	if (runs_count(&session->view->messages) != mailbox->n_messages) {
 		fail(session, "the view has %u messages instead of %zu",
@@ -756,7 +532,7 @@ static void finish(struct session *session)
 		check(session);
 	}
 	if (!*session->problem) {
-		session->is_settled = true;
+		session->subscriber.is_settled = true;
 		ask(session, false);
 		settle(session);
 	}
@@ -764,87 +540,48 @@ static void finish(struct session *session)
 
 /* -- sessions -- */
 
-static void choose_traits(struct session *session)
+static void begin(struct session *session)
 {
-	struct imap_server_traits *traits = &session->traits;
-	struct chance *chance = &session->chance;
-	uint32_t kind = (uint32_t)(session->seed % 5);
-	*traits = (struct imap_server_traits){
-		.has_qresync = kind == 0,
-		.has_condstore = kind <= 2,
-		.has_esearch = kind == 0 || kind == 1 || kind == 3,
-		.has_idle = chance_below(chance, 8) != 0,
-		.has_uidnext = kind != 4 || chance_below(chance, 2),
-		.has_exists_in_answers = chance_below(chance, 2),
-		.has_pushes_before_ok = chance_below(chance, 2),
-		.has_pushes_before_plus = chance_below(chance, 4) == 0,
-		.has_fresh_answers = chance_below(chance, 2),
-		.has_modseq_in_answers = chance_below(chance, 2),
-		.keeps_gone = chance_below(chance, 2),
-		.omits_gone = chance_below(chance, 4) == 0,
-		.refuses_gone = chance_below(chance, 2),
-		.descends = chance_below(chance, 2),
-		.expunges_last = chance_below(chance, 2),
-		.pushes = (enum imap_server_pushes)chance_below(chance, 3),
-	};
+	session->now = 1000 * USEC_PER_SEC;
+	session->is_verbose = total.is_verbose;
+	session->view = imap_mailbox_new("INBOX");
+	if (!session->view) {
+		abort();
+	}
+	stored_init(&session->stored);
+	chance_init(&session->chance, session->seed);
+	plan_choose(&session->plan, session->seed, &session->chance);
+	session->view->announce_all = session->plan.announces_all;
+	connect(session);
 }
 
-static unsigned int some_flags(struct chance *chance)
+static void play(struct session *session)
 {
-	return chance_below(chance, 3) ? 0 : chance_below(chance, 1u << IMAP_SERVER_FLAGS);
-}
-
-static void choose_steps(struct session *session)
-{
-	static const enum step_kind kinds[] = {STEP_ARRIVE, STEP_ARRIVE, STEP_ARRIVE, STEP_ARRIVE,
-		STEP_CHANGE, STEP_CHANGE, STEP_CHANGE, STEP_EXPUNGE, STEP_EXPUNGE, STEP_EXPUNGE,
-		STEP_REFRESH, STEP_FETCH, STEP_TIME};
-	struct chance *chance = &session->chance;
-	size_t n = 4 + chance_below(chance, STEPS_MAX - 6);
-	size_t reset = chance_below(chance, 3) ? n : chance_below(chance, (uint32_t)n);
-	for (size_t i = 0; i < n; i++) {
-		struct step *step = &session->steps[session->n_steps++];
-		*step = (struct step){
-			.kind = kinds[chance_below(chance, sizeof(kinds) / sizeof(kinds[0]))],
-			.argument = chance_below(chance, 64),
-			.flags = some_flags(chance),
-			.at_once = chance_below(chance, 3) == 0,
-		};
-		if (i == reset) {
-			static const enum step_kind ends[] = {
-				STEP_RESET, STEP_DELETE, STEP_BYE, STEP_ABILITIES, STEP_LOGOUT};
-			step->kind = ends[chance_below(chance, 5)];
-		}
-		if (step->kind == STEP_DELETE) {
-			session->steps[session->n_steps++] =
-				(struct step){.kind = STEP_CREATE, .argument = step->argument};
+	while (!*session->problem && session->next_step < session->plan.n_steps) {
+		settle(session);
+		if (session->next_step < session->plan.n_steps) {
+			take_step(session);
 		}
 	}
+	finish(session);
 }
 
-static void choose_mailbox(struct session *session)
+static void end(struct session *session)
 {
-	struct chance *chance = &session->chance;
-	uint32_t n = chance_below(chance, 8);
-	session->announces_all = chance_below(chance, 8) == 0;
-	session->view->announce_all = session->announces_all;
-	imap_server_mailbox_create(&session->mailbox, 1000);
-	session->mailbox.exists = !session->announces_all || chance_below(chance, 2);
-	for (uint32_t i = 0; i < n; i++) {
-		imap_server_arrive(&session->mailbox, some_flags(chance));
+	if (session->client) {
+		disconnect(session);
 	}
-	for (uint32_t i = chance_below(chance, n + 1); i > 0; i--) {
-		imap_server_expunge(&session->mailbox, chance_below(chance, 64));
-	}
-	if (!session->mailbox.exists) {
-		session->steps[session->n_steps++] = (struct step){.kind = STEP_CREATE};
-	}
+	imap_mailbox_free(session->view);
+	stored_done(&session->stored);
 }
 
-/* The state that everything came to, for comparison. */
-static void digest(const struct session *session, char *text, size_t size)
+static void tell_outcome(const struct session *session, struct outcome *outcome)
 {
-	const struct imap_server_mailbox *mailbox = &session->mailbox;
+	const struct imap_server_mailbox *mailbox = &session->plan.mailbox;
+	char *text = outcome->mailbox;
+	size_t size = sizeof(outcome->mailbox);
+	outcome->n_to_client = session->n_to_client;
+	outcome->n_to_server = session->n_to_server;
 	int len = snprintf(text, size, "%u:", mailbox->uidvalidity);
 	for (size_t i = 0; i < mailbox->n_messages && (size_t)len < size; i++) {
 		len += snprintf(text + len, size - (size_t)len, " %u/%x", mailbox->messages[i].uid,
@@ -852,10 +589,9 @@ static void digest(const struct session *session, char *text, size_t size)
 	}
 }
 
-/* Runs a session with this cut; ret_to_*: how many octets there were, ret_digest: what the mailbox
- * became. Whether all was well; else the problem is printed. */
+/* Runs a session with this cut. Whether all was well; else the problem is printed. */
 static bool run(uint64_t seed, enum cut direction, size_t at, enum resumption resumption,
-	size_t *ret_to_client, size_t *ret_to_server, char *ret_digest, size_t size)
+	struct outcome *outcome)
 {
 	static struct session session;
 	memset(&session, 0, sizeof(session));
@@ -863,57 +599,28 @@ static bool run(uint64_t seed, enum cut direction, size_t at, enum resumption re
 	session.cut = direction;
 	session.cut_at = at;
 	session.resumption = resumption;
-	session.now = 1000 * USEC_PER_SEC;
-	session.is_verbose = total.is_verbose;
-	session.view = imap_mailbox_new("INBOX");
-	session.stored = imap_mailbox_new("INBOX");
-	session.sets_stored = IMAP_MAILBOX_FIRST_SET;
-	if (!session.view || !session.stored) {
-		abort();
-	}
-	chance_init(&session.chance, seed);
-	session.pace = 2 + chance_below(&session.chance, 12);
-	choose_traits(&session);
-	choose_mailbox(&session);
-	choose_steps(&session);
-	connect(&session);
-	session.server.meanwhile = meanwhile;
-	session.server.userdata = &session;
-	while (!*session.problem && session.next_step < session.n_steps) {
-		settle(&session);
-		if (session.next_step < session.n_steps) {
-			take_step(&session);
-		}
-	}
-	finish(&session);
+	begin(&session);
+	play(&session);
 	bool is_ok = !*session.problem;
 	if (!is_ok) {
 		printf("# %s\n", session.problem);
 	}
-	digest(&session, ret_digest, size);
-	*ret_to_client = session.n_to_client;
-	*ret_to_server = session.n_to_server;
+	tell_outcome(&session, outcome);
 	total.n_runs++;
-	total.n_repeated += session.n_repeated;
-	if (session.client) {
-		disconnect(&session);
-	}
-	imap_mailbox_free(session.view);
-	imap_mailbox_free(session.stored);
+	total.n_repeated += session.subscriber.n_repeated;
+	end(&session);
 	return is_ok;
 }
 
-static bool run_cut(uint64_t seed, enum cut direction, size_t at, const char *wanted)
+static bool run_cut(uint64_t seed, enum cut direction, size_t at, const struct outcome *wanted)
 {
-	char reached[2048];
-	size_t to_client, to_server;
+	struct outcome reached;
 	total.n_cuts++;
 	for (enum resumption i = RESUME_VIEW; i <= RESUME_STORED; i++) {
-		if (!run(seed, direction, at, i, &to_client, &to_server, reached,
-			    sizeof(reached))) {
+		if (!run(seed, direction, at, i, &reached)) {
 			return false;
 		}
-		if (strcmp(reached, wanted) != 0) {
+		if (strcmp(reached.mailbox, wanted->mailbox) != 0) {
 			printf("# session %llu, cut at %zu: the mailbox became another one\n",
 				(unsigned long long)seed, at);
 			return false;
@@ -924,17 +631,16 @@ static bool run_cut(uint64_t seed, enum cut direction, size_t at, const char *wa
 
 static bool test_session(uint64_t seed)
 {
-	char wanted[2048];
-	size_t to_client = 0, to_server = 0;
-	if (!run(seed, CUT_NEVER, 0, RESUME_VIEW, &to_client, &to_server, wanted, sizeof(wanted))) {
+	struct outcome wanted;
+	if (!run(seed, CUT_NEVER, 0, RESUME_VIEW, &wanted)) {
 		return false;
 	}
 	bool is_ok = true;
-	for (size_t at = 0; total.every && at < to_client && is_ok; at += total.every) {
-		is_ok = run_cut(seed, CUT_TO_CLIENT, at, wanted);
+	for (size_t at = 0; total.every && at < wanted.n_to_client && is_ok; at += total.every) {
+		is_ok = run_cut(seed, CUT_TO_CLIENT, at, &wanted);
 	}
-	for (size_t at = 0; total.every && at < to_server && is_ok; at += total.every) {
-		is_ok = run_cut(seed, CUT_TO_SERVER, at, wanted);
+	for (size_t at = 0; total.every && at < wanted.n_to_server && is_ok; at += total.every) {
+		is_ok = run_cut(seed, CUT_TO_SERVER, at, &wanted);
 	}
 	return is_ok;
 }
@@ -942,15 +648,13 @@ static bool test_session(uint64_t seed)
 /* One run in words. */
 static int show(char **words)
 {
-	char reached[2048];
-	size_t to_client, to_server;
+	struct outcome outcome;
 	total.is_verbose = true;
 	bool is_ok = run(strtoull(words[0], NULL, 10),
 		strcmp(words[1], "client") == 0 ? CUT_TO_CLIENT : CUT_TO_SERVER,
 		strtoull(words[2], NULL, 10),
-		strcmp(words[3], "view") == 0 ? RESUME_VIEW : RESUME_STORED, &to_client, &to_server,
-		reached, sizeof(reached));
-	printf("# %s\n", reached);
+		strcmp(words[3], "view") == 0 ? RESUME_VIEW : RESUME_STORED, &outcome);
+	printf("# %s\n", outcome.mailbox);
 	return is_ok ? 0 : 1;
 }
 
