@@ -17,7 +17,7 @@
  *   S* N TEXT              the same line N times; "%n" is the count from 1, "%n+7" is 7 more
  *   C: LINE                the client has said LINE CRLF, and nothing before it that is not here
  *   C? LINE                the client may have said LINE, depending on how octets come
- *   E: EVENT               the client has told EVENT, see print_event()
+ *   E: EVENT               the client has told EVENT, see telling_put()
  *   E* N EVENT             so many events, counted as above
  *   F: TEXT                the failure told last has TEXT in its words; F! TEXT: it has not
  *   ? STATE                the client's state
@@ -39,7 +39,9 @@
 #include <strings.h>
 
 #include "imap/client.h"
-#include "imap/writer.h"
+#include "tests/unit/script.h"
+#include "tests/unit/telling.h"
+#include "tests/unit/views.h"
 #include "util/clock.h"
 
 enum mode {
@@ -50,12 +52,6 @@ enum mode {
 	MODE_KEPT,   /* a keepalive between all lines */
 	MODE_BYE,    /* BYE between two lines, and the end */
 	MODE_ANSWER, /* an answer to a command that was never sent between two lines */
-};
-
-struct script {
-	char *path;
-	char **lines;
-	size_t n_lines;
 };
 
 struct run_state {
@@ -75,22 +71,16 @@ struct run_state {
 	struct imap_client *client;
 	struct imap_client_options options;
 	bool is_manual;
-	struct imap_mailbox *views[16];
-	size_t n_views;
+	struct views views;
 	struct imap_mailbox *watch;
 	uint64_t now;
-	struct bytes said;      /* by the client, not yet asked for by a C: line */
-	struct runs models[16]; /* of each view: the messages that were told */
+	struct bytes said; /* by the client, not yet asked for by a C: line */
 	char *user, *password;
 	size_t n_cuts;
-	bool has_strays;
 	bool is_stalled; /* nobody takes the output */
-	char **told;
-	size_t n_told, n_told_allocated, told_next;
+	struct telling telling;
 	char failure[256]; /* words of the last one */
 	struct bytes trace;
-	struct bytes chunk; /* of consecutive CHUNK events */
-	uint64_t chunk_id;
 	char problem[1024];
 };
 
@@ -108,212 +98,23 @@ static void fail(struct run_state *run, const char *format, ...)
 		text);
 }
 
-static void told(struct run_state *run, const char *format, ...)
+static void take_problem(struct run_state *run)
 {
-	char *text = NULL;
-	va_list args;
-	va_start(args, format);
-	if (vasprintf(&text, format, args) < 0) {
-		abort();
+	if (*run->views.problem) {
+		fail(run, "%s", run->views.problem);
 	}
-	va_end(args);
-	if (run->n_told == run->n_told_allocated) {
-		run->n_told_allocated = run->n_told_allocated ? 2 * run->n_told_allocated : 64;
-		run->told = reallocarray(run->told, run->n_told_allocated, sizeof(char *));
-		if (!run->told) {
-			abort();
-		}
-	}
-	run->told[run->n_told++] = text;
-}
-
-/* -- events as text -- */
-
-static void flush_chunk(struct run_state *run)
-{
-	if (bytes_len(&run->chunk) > 0) {
-		struct span span = bytes_span(&run->chunk);
-		struct bytes shown;
-		bytes_init(&shown);
-		for (size_t i = 0; i < span.len; i++) {
-			bytes_printf(
-				&shown, isprint(span.data[i]) ? "%c" : "\\x%02x", span.data[i]);
-		}
-		char *text = bytes_steal(&shown);
-		told(run, "chunk %llu %s", (unsigned long long)run->chunk_id, text);
-		free(text);
-		bytes_clear(&run->chunk);
-	}
-}
-
-static void put_flags(struct bytes *text, const struct imap_message *message)
-{
-	bytes_put_char(text, '(');
-	for (size_t i = 0; i < message->n_flags; i++) {
-		bytes_printf(text, "%s%.*s", i ? " " : "", (int)message->flags[i].len,
-			(const char *)message->flags[i].data);
-	}
-	bytes_put_char(text, ')');
-}
-
-static char *print_message(const struct imap_message *message)
-{
-	struct bytes text;
-	bytes_init(&text);
-	bytes_printf(&text, "%u", message->uid);
-	if (message->items & IMAP_ITEM_FLAGS) {
-		bytes_put_char(&text, ' ');
-		put_flags(&text, message);
-	}
-	if (message->items & IMAP_ITEM_ENVELOPE) {
-		bytes_printf(&text, " \"%.*s\"", (int)message->envelope.subject.len,
-			(const char *)message->envelope.subject.data);
-	}
-	if (message->items & IMAP_ITEM_SIZE) {
-		bytes_printf(&text, " size=%llu", (unsigned long long)message->size);
-	}
-	if (message->items & IMAP_ITEM_PREVIEW && message->preview.data) {
-		bytes_printf(&text, " preview=%.*s", (int)message->preview.len,
-			(const char *)message->preview.data);
-	}
-	for (const struct imap_section *section = message->sections; section;
-		section = section->next) {
-		bytes_printf(&text, " [%.*s]=%.*s", (int)section->section.len,
-			(const char *)section->section.data, (int)section->data.len,
-			(const char *)section->data.data);
-	}
-	return bytes_steal(&text);
-}
-
-static char *print_runs(const struct runs *runs, const struct imap_mailbox *mailbox)
-{
-	struct bytes text;
-	struct run run;
-	bytes_init(&text);
-	for (uint64_t n = 1; n <= UINT32_MAX && runs_next(runs, n, &run);
-		n = (uint64_t)run.last + 1) {
-		bytes_printf(&text, run.first == run.last ? " %u" : " %u:%u", run.first, run.last);
-		if (mailbox) {
-			bytes_put_str(
-				&text, imap_mailbox_is_read(mailbox, run.value) ? "=r" : "=-");
-		}
-	}
-	char *str = bytes_steal(&text);
-	return str ? str : strdup("");
-}
-
-static const char *end_name(enum imap_end end)
-{
-	static const char *const names[] = {"", " credentials", " throttled", " limit", " token"};
-	return names[end];
-}
-
-/* -- what holds in every conversation -- */
-
-static struct runs *model_of(struct run_state *run, const struct imap_mailbox *view)
-{
-	for (size_t i = 0; i < run->n_views; i++) {
-		if (run->views[i] == view) {
-			return &run->models[i];
-		}
-	}
-	abort();
-}
-
-static char *print_set(const struct runs *set)
-{
-	struct bytes text;
-	bytes_init(&text);
-	bytes_put_char(&text, ' ');
-	if (runs_count(set) > 0) {
-		imap_put_set(&text, set);
-	}
-	return bytes_steal(&text);
-}
-
-static void check_view(struct run_state *run, const struct imap_mailbox *view)
-{
-	if (view->cursor.uidvalidity == 0 && runs_count(&view->messages) == 0) {
-		return; /* a baseline is under way, which will say what is void */
-	}
-	char *in_view = print_set(&view->messages);
-	char *in_model = print_set(model_of(run, view));
-	uint64_t n_unread = 0;
-	struct run part;
-	for (uint64_t n = 1; n <= UINT32_MAX && runs_next(&view->messages, n, &part);
-		n = (uint64_t)part.last + 1) {
-		if (!imap_mailbox_is_read(view, part.value)) {
-			n_unread += (uint64_t)part.last - part.first + 1;
-		}
-	}
-	if (strcmp(in_view, in_model) != 0) {
-		fail(run, "the view of %s holds%.300s, but told were%.300s", view->name, in_view,
-			in_model);
-	} else if (n_unread != view->n_unread) {
-		fail(run, "%llu messages of %s are unread, not %llu", (unsigned long long)n_unread,
-			view->name, (unsigned long long)view->n_unread);
-	}
-	free(in_view);
-	free(in_model);
-}
-
-static void check_message(struct run_state *run, const struct imap_event *event, size_t i)
-{
-	struct runs *model = model_of(run, event->mailbox);
-	uint32_t uid = event->messages[i]->uid;
-	bool is_known = runs_get(model, uid, NULL);
-	if (event->n_messages > 1000 ||
-		(event->kind == IMAP_EVENT_NEW && event->n_messages > 100)) {
-		fail(run, "%zu messages in one event", event->n_messages);
-	}
-	if (i > 0 && event->messages[i - 1]->uid >= uid) {
-		fail(run, "messages are not by ascending UID");
-	}
-	bool is_stray = event->kind == IMAP_EVENT_FLAGS && !is_known && run->has_strays;
-	if (!is_stray && is_known != (event->kind == IMAP_EVENT_FLAGS)) {
-		fail(run, "message %u of %s was %stold before", uid, event->mailbox->name,
-			is_known ? "" : "not ");
-	}
-	runs_set(model, uid, uid, 0);
 }
 
 static void check_event(struct run_state *run, const struct imap_event *event)
 {
-	struct run part;
-	struct runs *model = event->mailbox ? model_of(run, event->mailbox) : NULL;
 	if (event->failure.kind != FAILURE_NONE) {
 		snprintf(run->failure, sizeof(run->failure), "%s", event->failure.text);
 		if (strstr(event->failure.text, run->password)) {
 			fail(run, "a failure quotes the secret: %s", event->failure.text);
 		}
 	}
-	if (event->kind == IMAP_EVENT_NEW || event->kind == IMAP_EVENT_FLAGS) {
-		for (size_t i = 0; i < event->n_messages; i++) {
-			check_message(run, event, i);
-		}
-	} else if (event->kind == IMAP_EVENT_BASELINE) {
-		runs_done(model);
-		runs_init(model);
-		for (uint64_t n = 1; n <= UINT32_MAX && runs_next(&event->baseline, n, &part);
-			n = (uint64_t)part.last + 1) {
-			runs_set(model, part.first, part.last, 0);
-		}
-	} else if (event->kind == IMAP_EVENT_EXPUNGED) {
-		for (uint64_t n = 1; n <= UINT32_MAX && runs_next(&event->uids, n, &part);
-			n = (uint64_t)part.last + 1) {
-			for (uint64_t uid = part.first; uid <= part.last; uid++) {
-				if (!runs_get(model, uid, NULL)) {
-					fail(run, "message %u is gone, but was never told",
-						(unsigned int)uid);
-				}
-			}
-			runs_unset(model, part.first, part.last);
-		}
-	} else if (event->kind == IMAP_EVENT_CLOSED) {
-		for (size_t i = 0; i < run->n_views; i++) {
-			check_view(run, run->views[i]);
-		}
-	}
+	views_take(&run->views, event);
+	take_problem(run);
 }
 
 static void check_trace(struct run_state *run)
@@ -323,107 +124,6 @@ static void check_trace(struct run_state *run)
 		fail(run, "the secret is in the trace");
 	}
 	bytes_clear(&run->trace);
-}
-
-static void print_event(struct run_state *run, const struct imap_event *event)
-{
-	const char *name = event->mailbox ? event->mailbox->name : "";
-	char *text;
-	struct run set;
-	if (event->kind == IMAP_EVENT_CHUNK) {
-		run->chunk_id = event->id;
-		bytes_put(&run->chunk, event->chunk.data, event->chunk.len);
-		return;
-	}
-	flush_chunk(run);
-	check_event(run, event);
-	switch (event->kind) {
-	case IMAP_EVENT_STATE:
-	case IMAP_EVENT_CHUNK:
-		return;
-	case IMAP_EVENT_START_TLS:
-		told(run, "start-tls");
-		return;
-	case IMAP_EVENT_START_DEFLATE:
-		told(run, "start-deflate");
-		return;
-	case IMAP_EVENT_CREDENTIALS:
-		if (run->is_manual) {
-			told(run, "credentials");
-		}
-		return;
-	case IMAP_EVENT_READY:
-		told(run, "ready");
-		return;
-	case IMAP_EVENT_BASELINE:
-		text = print_runs(&event->baseline, event->mailbox);
-		told(run, "%s %s uidvalidity=%u watermark=%u modseq=%llu%s",
-			event->is_reset ? "reset" : "baseline", name, event->cursor.uidvalidity,
-			event->cursor.watermark, (unsigned long long)event->cursor.highestmodseq,
-			text);
-		free(text);
-		return;
-	case IMAP_EVENT_NEW:
-	case IMAP_EVENT_FLAGS:
-		for (size_t i = 0; i < event->n_messages; i++) {
-			text = print_message(event->messages[i]);
-			told(run, "%s %s %s", event->kind == IMAP_EVENT_NEW ? "new" : "flags", name,
-				text);
-			free(text);
-		}
-		return;
-	case IMAP_EVENT_EXPUNGED:
-		for (uint64_t n = 1; n <= UINT32_MAX && runs_next(&event->uids, n, &set);
-			n = (uint64_t)set.last + 1) {
-			for (uint64_t uid = set.first; uid <= set.last; uid++) {
-				told(run, "expunged %s %u", name, (unsigned int)uid);
-			}
-		}
-		return;
-	case IMAP_EVENT_SYNCHRONISED:
-		told(run, "synchronised %s watermark=%u modseq=%llu messages=%u unread=%u", name,
-			event->cursor.watermark, (unsigned long long)event->cursor.highestmodseq,
-			(unsigned int)runs_count(&event->mailbox->messages),
-			(unsigned int)event->mailbox->n_unread);
-		return;
-	case IMAP_EVENT_MAILBOX_FAILED:
-		told(run, "failed %s %s", name, failure_name(event->failure.kind));
-		return;
-	case IMAP_EVENT_LISTED:
-		for (size_t i = 0; i < event->n_list; i++) {
-			struct bytes line;
-			bytes_init(&line);
-			bytes_printf(&line, "listed %llu %s", (unsigned long long)event->id,
-				event->list[i].name);
-			for (size_t k = 0; k < event->list[i].n_attributes; k++) {
-				bytes_printf(&line, " %s", event->list[i].attributes[k]);
-			}
-			text = bytes_steal(&line);
-			told(run, "%s", text);
-			free(text);
-		}
-		return;
-	case IMAP_EVENT_MESSAGE:
-		text = print_message(event->messages[0]);
-		told(run, "message %llu %s", (unsigned long long)event->id, text);
-		free(text);
-		return;
-	case IMAP_EVENT_MOVED:
-		text = print_runs(&event->uids, NULL);
-		told(run, "moved %llu %s uidvalidity=%u%s", (unsigned long long)event->id,
-			event->moved_target, event->moved_uidvalidity, text);
-		free(text);
-		return;
-	case IMAP_EVENT_DONE:
-		told(run, "done %llu%s%s", (unsigned long long)event->id,
-			event->failure.kind ? " " : "", failure_name(event->failure.kind));
-		return;
-	case IMAP_EVENT_CLOSED:
-		told(run, event->retry_after_usec ? "closed%s%s%s after=%.3f" : "closed%s%s%s",
-			event->failure.kind ? " " : "", failure_name(event->failure.kind),
-			end_name(event->end), (double)event->retry_after_usec / 1e6);
-		return;
-	}
 }
 
 /* -- the owner's part -- */
@@ -444,7 +144,10 @@ static void settle_client(struct run_state *run)
 		const struct imap_event *event;
 		bool wants_credentials = false, is_ready = false;
 		while ((event = imap_client_next_event(run->client))) {
-			print_event(run, event);
+			check_event(run, event);
+			if (event->kind != IMAP_EVENT_CREDENTIALS || run->is_manual) {
+				telling_put(&run->telling, event);
+			}
 			wants_credentials =
 				wants_credentials || event->kind == IMAP_EVENT_CREDENTIALS;
 			is_ready = is_ready || event->kind == IMAP_EVENT_READY;
@@ -465,21 +168,6 @@ static void settle_client(struct run_state *run)
 		bytes_put(&run->said, output.data, output.len);
 		imap_client_sent(run->client, output.len, run->now);
 	}
-}
-
-static struct imap_mailbox *view_of(struct run_state *run, const char *name)
-{
-	for (size_t i = 0; i < run->n_views; i++) {
-		if (strcmp(run->views[i]->name, name) == 0) {
-			return run->views[i];
-		}
-	}
-	if (run->n_views == sizeof(run->views) / sizeof(run->views[0])) {
-		abort();
-	}
-	runs_init(&run->models[run->n_views]);
-	run->views[run->n_views] = imap_mailbox_new(name);
-	return run->views[run->n_views++];
 }
 
 static void feed_once(struct run_state *run, const uint8_t *data, size_t len)
@@ -525,7 +213,7 @@ static void feed_gap(struct run_state *run)
 	static const char kept[] = "* OK Still here\r\n";
 	static const char bye[] = "* BYE [ALERT] enough\r\n";
 	static const char answer[] = "ZZZZ7 OK nobody has asked\r\n";
-	const char *last = run->n_told > 0 ? run->told[run->n_told - 1] : "";
+	const char *last = telling_last(&run->telling);
 	/* What follows is of another transport. */
 	bool is_changing = strcmp(last, "start-tls") == 0 || strcmp(last, "start-deflate") == 0;
 	bool is_closed = imap_client_state(run->client) == IMAP_STATE_CLOSED;
@@ -590,50 +278,6 @@ static void feed(struct run_state *run, const uint8_t *data, size_t len)
 
 /* -- the script's words -- */
 
-/* "$7" to the tag, \xHH to the octet, "%n+7" to the count. */
-static char *expand(const char *text, unsigned long count, size_t *ret_len)
-{
-	struct bytes out;
-	bytes_init(&out);
-	for (const char *p = text; *p;) {
-		if (*p == '$' && isdigit((unsigned char)p[1])) {
-			bytes_put_str(&out, "AAAA");
-			p++;
-		} else if (p[0] == '\\' && p[1] == 'x' && isxdigit((unsigned char)p[2]) &&
-			isxdigit((unsigned char)p[3])) {
-			char hex[3] = {p[2], p[3], 0};
-			bytes_put_char(&out, (char)strtoul(hex, NULL, 16));
-			p += 4;
-		} else if (count > 0 && p[0] == '%' && p[1] == 'n') {
-			char *end = (char *)p + 2;
-			unsigned long more = p[2] == '+' ? strtoul(p + 3, &end, 10) : 0;
-			bytes_printf(&out, "%lu", count + more);
-			p = end;
-		} else {
-			bytes_put_char(&out, *p++);
-		}
-	}
-	*ret_len = bytes_len(&out);
-	char *str = bytes_steal(&out);
-	return str ? str : strdup("");
-}
-
-static void parse_set(const char *text, struct runs *set)
-{
-	for (const char *p = text; *p;) {
-		char *end;
-		uint32_t first = strtoul(p, &end, 10), last = first;
-		if (*end == ':') {
-			last = strtoul(end + 1, &end, 10);
-		}
-		runs_set(set, first, last, 0);
-		p = *end == ',' ? end + 1 : end;
-		if (p == end && *p) {
-			abort();
-		}
-	}
-}
-
 static void set_option(struct run_state *run, const char *word)
 {
 	struct imap_client_options *options = &run->options;
@@ -655,12 +299,12 @@ static void set_option(struct run_state *run, const char *word)
 	size_t len;
 	if (strncmp(word, "user=", 5) == 0) {
 		free(run->user);
-		run->user = expand(word + 5, 0, &len);
+		run->user = script_expand(word + 5, 0, &len);
 	} else if (strncmp(word, "password=", 9) == 0) {
 		free(run->password);
-		run->password = expand(word + 9, 0, &len);
+		run->password = script_expand(word + 9, 0, &len);
 	} else if (strcmp(word, "strays") == 0) {
-		run->has_strays = true;
+		run->views.has_strays = true;
 	} else if (strncmp(word, "cuts=", 5) == 0) {
 		run->n_cuts = strtoul(word + 5, NULL, 10);
 	} else if (strncmp(word, "auth=", 5) == 0) {
@@ -677,63 +321,6 @@ static void set_option(struct run_state *run, const char *word)
 		options->idle_timeout_usec = strtoull(word + 5, NULL, 10) * USEC_PER_SEC;
 	} else {
 		fail(run, "unknown option %s", word);
-	}
-}
-
-/* A message with these flags only, to ask a view for its value. */
-static uint16_t value_of(struct imap_mailbox *view, char *flags)
-{
-	struct imap_message *message = imap_message_new();
-	struct span list[16];
-	message->flags = list;
-	char *rest = NULL;
-	if (strcmp(flags, "r") == 0) {
-		flags = (char *)"\\Seen";
-		list[message->n_flags++] = span_of(flags);
-	} else if (strcmp(flags, "-") != 0) {
-		for (char *flag = strtok_r(flags, ",", &rest); flag;
-			flag = strtok_r(NULL, ",", &rest)) {
-			list[message->n_flags++] = span_of(flag);
-		}
-	}
-	int value = imap_mailbox_value(view, message);
-	imap_message_free(message);
-	return value;
-}
-
-static void restore_view(struct run_state *run, char *words)
-{
-	char *rest = NULL;
-	char *word = strtok_r(words, " ", &rest);
-	struct imap_mailbox *view = view_of(run, word);
-	while ((word = strtok_r(NULL, " ", &rest))) {
-		if (strncmp(word, "uidvalidity=", 12) == 0) {
-			view->cursor.uidvalidity = strtoul(word + 12, NULL, 10);
-		} else if (strncmp(word, "watermark=", 10) == 0) {
-			view->cursor.watermark = strtoul(word + 10, NULL, 10);
-		} else if (strncmp(word, "uidnext=", 8) == 0) {
-			view->uidnext = strtoul(word + 8, NULL, 10);
-		} else if (strncmp(word, "modseq=", 7) == 0) {
-			view->cursor.highestmodseq = strtoull(word + 7, NULL, 10);
-		} else if (strcmp(word, "flags") == 0) {
-			view->cursor.has_flags = true;
-		} else if (strcmp(word, "all") == 0) {
-			view->announce_all = true;
-		} else {
-			char *flags = strchr(word, '=');
-			struct runs set;
-			struct run part;
-			runs_init(&set);
-			*flags++ = '\0';
-			parse_set(word, &set);
-			uint16_t value = value_of(view, flags);
-			for (uint64_t n = 1; n <= UINT32_MAX && runs_next(&set, n, &part);
-				n = (uint64_t)part.last + 1) {
-				imap_mailbox_put(view, part.first, part.last, value);
-				runs_set(model_of(run, view), part.first, part.last, 0);
-			}
-			runs_done(&set);
-		}
 	}
 }
 
@@ -786,29 +373,31 @@ static void call_intent(struct run_state *run, char *text)
 	struct runs uids;
 	runs_init(&uids);
 	if (n > 3) {
-		parse_set(words[3], &uids);
+		script_parse_set(words[3], &uids);
 	}
 	if (strcmp(words[0], "refresh") == 0) {
-		imap_client_refresh(client, id, view_of(run, words[2]), run->now);
+		imap_client_refresh(client, id, views_find(&run->views, words[2]), run->now);
 	} else if (strcmp(words[0], "fetch") == 0) {
-		imap_client_fetch(client, id, view_of(run, words[2]), &uids,
+		imap_client_fetch(client, id, views_find(&run->views, words[2]), &uids,
 			items_of(n > 4 ? words[4] : ""), run->now);
 	} else if (strcmp(words[0], "raw") == 0) {
-		imap_client_fetch_raw(
-			client, id, view_of(run, words[2]), strtoul(words[3], NULL, 10), run->now);
+		imap_client_fetch_raw(client, id, views_find(&run->views, words[2]),
+			strtoul(words[3], NULL, 10), run->now);
 	} else if (strcmp(words[0], "store") == 0) {
-		call_store(run, id, view_of(run, words[2]), &uids, words + 4, n - 4);
+		call_store(run, id, views_find(&run->views, words[2]), &uids, words + 4, n - 4);
 	} else if (strcmp(words[0], "move") == 0) {
-		imap_client_move(client, id, view_of(run, words[2]), &uids, words[4], run->now);
+		imap_client_move(
+			client, id, views_find(&run->views, words[2]), &uids, words[4], run->now);
 	} else if (strcmp(words[0], "list") == 0) {
 		imap_client_list(client, id, words[2], run->now);
 	} else if (strcmp(words[0], "cancel") == 0) {
 		imap_client_cancel(client, id, run->now);
 	} else if (strcmp(words[0], "watch") == 0) {
 		imap_client_watch(client,
-			strcmp(words[1], "none") == 0 ? NULL : view_of(run, words[1]), run->now);
+			strcmp(words[1], "none") == 0 ? NULL : views_find(&run->views, words[1]),
+			run->now);
 	} else if (strcmp(words[0], "drop") == 0) {
-		imap_client_drop(client, view_of(run, words[1]), run->now);
+		imap_client_drop(client, views_find(&run->views, words[1]), run->now);
 	} else if (strcmp(words[0], "logout") == 0) {
 		imap_client_logout(client, run->now);
 	} else if (strcmp(words[0], "secured") == 0) {
@@ -833,7 +422,7 @@ static void call_intent(struct run_state *run, char *text)
 static void expect_said(struct run_state *run, const char *line)
 {
 	size_t len;
-	char *wanted = expand(line, 0, &len);
+	char *wanted = script_expand(line, 0, &len);
 	struct span said = bytes_span(&run->said);
 	const uint8_t *end = said.len ? memmem(said.data, said.len, "\r\n", 2) : NULL;
 	if (!end) {
@@ -848,38 +437,15 @@ static void expect_said(struct run_state *run, const char *line)
 	free(wanted);
 }
 
-static bool is_change(const char *told)
-{
-	return strncmp(told, "flags ", 6) == 0 || strncmp(told, "expunged ", 9) == 0;
-}
-
-/* What changes in one turn is told together, so that the order of flags and expunges depends on how
- * the octets came. */
-static void find_change(struct run_state *run, const char *line)
-{
-	for (size_t i = run->told_next;
-		is_change(line) && i < run->n_told && is_change(run->told[i]); i++) {
-		if (strcmp(run->told[i], line) == 0) {
-			char *found = run->told[i];
-			memmove(run->told + run->told_next + 1, run->told + run->told_next,
-				(i - run->told_next) * sizeof(char *));
-			run->told[run->told_next] = found;
-			return;
-		}
-	}
-}
-
 static void expect_told(struct run_state *run, const char *line)
 {
-	flush_chunk(run);
-	find_change(run, line);
-	if (run->told_next == run->n_told) {
+	const char *told = telling_next(&run->telling, line);
+	if (!told) {
 		fail(run, "the client did not tell \"%s\"", line);
-	} else if (strcmp(run->told[run->told_next], line) != 0) {
-		fail(run, "the client told \"%s\" instead of \"%s\"", run->told[run->told_next],
-			line);
+	} else if (strcmp(told, line) != 0) {
+		fail(run, "the client told \"%s\" instead of \"%s\"", told, line);
 	} else {
-		run->told_next++;
+		run->telling.next++;
 	}
 }
 
@@ -916,7 +482,7 @@ static void say(struct run_state *run)
 		}
 		for (unsigned long i = 1; i <= n_times; i++) {
 			size_t len;
-			char *text = expand(line, kind == '*' ? i : 0, &len);
+			char *text = script_expand(line, kind == '*' ? i : 0, &len);
 			bytes_put(&data, text, len);
 			bytes_put_str(&data, kind == '+' ? "" : "\r\n");
 			free(text);
@@ -952,7 +518,7 @@ static void run_line(struct run_state *run, const char *line)
 		unsigned long n_times = strtoul(line + 3, &end, 10);
 		for (unsigned long i = 1; i <= n_times && !*run->problem; i++) {
 			size_t len;
-			char *text = expand(end + 1, i, &len);
+			char *text = script_expand(end + 1, i, &len);
 			expect_told(run, text);
 			free(text);
 		}
@@ -965,8 +531,9 @@ static void run_line(struct run_state *run, const char *line)
 		if (strcmp(state, line + 2) != 0) {
 			fail(run, "the state is \"%s\"", state);
 		}
-		for (size_t i = 0; i < run->n_views && strcmp(state, "idling") == 0; i++) {
-			check_view(run, run->views[i]);
+		if (strcmp(state, "idling") == 0) {
+			views_check(&run->views);
+			take_problem(run);
 		}
 	} else if (strncmp(line, "T: ", 3) == 0) {
 		pass_time(run, strtod(line + 3, NULL));
@@ -996,23 +563,23 @@ static void read_preamble(struct run_state *run, char **options)
 			}
 		} else if (strncmp(line, "known ", 6) == 0) {
 			char *copy = strdup(line + 6);
-			restore_view(run, copy);
+			views_restore(&run->views, copy);
 			free(copy);
 		} else if (strncmp(line, "watch ", 6) == 0) {
-			run->watch = view_of(run, line + 6);
+			run->watch = views_find(&run->views, line + 6);
 		}
 	}
 }
 
 static void check_end(struct run_state *run)
 {
-	flush_chunk(run);
+	const char *told = telling_next(&run->telling, NULL);
 	if (run->mode == MODE_ENDED || run->mode == MODE_BYE || run->mode == MODE_ANSWER) {
 		/* Whatever was going on: the last word is CLOSED, and nothing untold stays in a
 		 * view. */
 		bool is_lunacy = run->mode == MODE_ANSWER && !run->was_leaving;
 		const char *wanted = is_lunacy ? "closed ProtocolError" : "closed";
-		const char *last = run->n_told > 0 ? run->told[run->n_told - 1] : "";
+		const char *last = telling_last(&run->telling);
 		bool is_told = strncmp(last, wanted, strlen(wanted)) == 0;
 		if (run->is_over && !run->is_skipped && !is_told) {
 			fail(run,
@@ -1027,8 +594,8 @@ static void check_end(struct run_state *run)
 	if (said.len > 0) {
 		fail(run, "the client also said \"%.*s\"", (int)said.len, (const char *)said.data);
 	}
-	if (run->told_next < run->n_told) {
-		fail(run, "the client also told \"%s\"", run->told[run->told_next]);
+	if (told) {
+		fail(run, "the client also told \"%s\"", told);
 	}
 }
 
@@ -1055,7 +622,7 @@ static bool run_script(
 		.idle_timeout_usec = 9 * USEC_PER_MINUTE,
 		.poll_interval_usec = 5 * USEC_PER_MINUTE};
 	bytes_init(&run.said);
-	bytes_init(&run.chunk);
+	telling_init(&run.telling);
 	bytes_init(&run.trace);
 	run.user = strdup("jo");
 	run.password = strdup("secret");
@@ -1074,14 +641,8 @@ static bool run_script(
 		check_end(&run);
 	}
 	imap_client_free(run.client);
-	for (size_t i = 0; i < run.n_views; i++) {
-		imap_mailbox_free(run.views[i]);
-		runs_done(&run.models[i]);
-	}
-	for (size_t i = 0; i < run.n_told; i++) {
-		free(run.told[i]);
-	}
-	free(run.told);
+	views_done(&run.views);
+	telling_done(&run.telling);
 	free(run.user);
 	free(run.password);
 	bytes_done(&run.trace);
@@ -1089,7 +650,6 @@ static bool run_script(
 		free(options[i]);
 	}
 	bytes_done(&run.said);
-	bytes_done(&run.chunk);
 	if (*run.problem) {
 		static const char *const names[] = {"whole", "octet by octet", "split", "ended",
 			"kept alive", "BYE", "an answer to nothing"};
@@ -1099,28 +659,6 @@ static bool run_script(
 	*extent =
 		(struct extent){.n_octets = run.n_fed, .n_cuts = run.n_cuts, .n_gaps = run.n_gaps};
 	return true;
-}
-
-static void read_script(const char *path, struct script *script)
-{
-	FILE *file = fopen(path, "r");
-	char *line = NULL;
-	size_t size = 0;
-	ssize_t len;
-	*script = (struct script){.path = strdup(path)};
-	if (!file) {
-		perror(path);
-		exit(1);
-	}
-	while ((len = getline(&line, &size, file)) >= 0) {
-		while (len > 0 && line[len - 1] == '\n') {
-			line[--len] = '\0';
-		}
-		script->lines = reallocarray(script->lines, script->n_lines + 1, sizeof(char *));
-		script->lines[script->n_lines++] = strdup(line);
-	}
-	free(line);
-	fclose(file);
 }
 
 static unsigned int n_tests;
@@ -1153,7 +691,7 @@ static bool test_places(
 static bool test_script(const char *path)
 {
 	struct script script;
-	read_script(path, &script);
+	script_read(&script, path);
 	struct extent whole = {0};
 	struct extent kept = {0};
 	bool is_ok = report(run_script(&script, MODE_WHOLE, 0, &whole), path, "whole");
@@ -1174,11 +712,7 @@ static bool test_script(const char *path)
 			test_places(&script, MODE_ANSWER, 1, kept.n_gaps + 1, step);
 		is_ok = report(is_fine, path, "BYE, or an answer to nothing, anywhere") && is_ok;
 	}
-	for (size_t i = 0; i < script.n_lines; i++) {
-		free(script.lines[i]);
-	}
-	free(script.lines);
-	free(script.path);
+	script_done(&script);
 	return is_ok;
 }
 
