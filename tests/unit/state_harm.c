@@ -85,16 +85,25 @@ static void test_set_aside(void **fixture)
 	assert_int_equal(pwrite(fd, garbage, sizeof(garbage), 8192), sizeof(garbage));
 	close(fd);
 	assert_set_aside(1);
+}
 
-	/* Three of them within one second keep their own names. */
+/* Three of them within one second keep their own names. */
+static void test_names_aside(void **fixture)
+{
+	(void)fixture;
+	char garbage[8192];
+	memset(garbage, 'x', sizeof(garbage));
 	for (int i = 1; i <= 3; i++) {
 		write_file(file, garbage, sizeof(garbage));
 		state_close(open_state());
 		assert_int_equal(count_aside(), i);
 	}
-	clear_folder();
+}
 
-	/* An empty file is a new one. */
+/* It is a new one. */
+static void test_empty_file(void **fixture)
+{
+	(void)fixture;
 	write_file(file, "", 0);
 	state_close(open_state());
 	assert_int_equal(count_aside(), 0);
@@ -351,6 +360,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_teardown(test_set_aside, clear),
+		cmocka_unit_test_teardown(test_names_aside, clear),
+		cmocka_unit_test_teardown(test_empty_file, clear),
 		cmocka_unit_test_teardown(test_lost_files, clear),
 		cmocka_unit_test_teardown(test_corrupt_while_open, clear),
 		cmocka_unit_test_teardown(test_links, clear),
