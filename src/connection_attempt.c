@@ -9,8 +9,11 @@
  * nothing, or to a session that was over at once, would be made in a loop. */
 #define HURRY_USEC USEC_PER_SEC
 
-/* The same after news of the network, which come in swarms: an address, then a route. */
-#define NEWS_USEC (200 * USEC_PER_MSEC)
+/* The same after news of the network, which come in swarms: an address, then a route. Doubled each
+ * time, since there are machines on which they never end. */
+#define NEWS_USEC         (200 * USEC_PER_MSEC)
+#define N_HURRIED_HIGHEST 5
+#define CALM_USEC         (30 * USEC_PER_SEC)
 
 /* A name that is still being resolved after so long is perhaps asked of a network that is gone. */
 #define RESOLVED_USEC USEC_PER_SEC
@@ -34,6 +37,8 @@ void connection_start(struct connection *connection)
 	connection->retry_at = USEC_NEVER;
 	connection->is_following = false;
 	connection->tried = connection_now(connection);
+	connection->n_hurried = connection->is_hurried ? connection->n_hurried + 1 : 0;
+	connection->is_hurried = false;
 	connection_enter(connection, CONNECTION_UNLOCKING);
 	if (key_is_open_to(connection->setup.key, &connection->key_user)) {
 		/* Those that start together share what is fetched. What goes wrong here is seen
@@ -247,6 +252,17 @@ static bool waits_for_network(const struct connection *connection)
 			kind == FAILURE_CERTIFICATE_INVALID);
 }
 
+static void try_for_news(struct connection *connection)
+{
+	if (connection->tried + CALM_USEC <= connection_now(connection)) {
+		connection->n_hurried = 0;
+	} else if (connection->n_hurried > N_HURRIED_HIGHEST) {
+		connection->n_hurried = N_HURRIED_HIGHEST;
+	}
+	connection->is_hurried = true;
+	try_after(connection, NEWS_USEC << connection->n_hurried);
+}
+
 /* Not the wait after a failure, but neither a reason to forget those before. */
 static void begin_anew(struct connection *connection)
 {
@@ -295,13 +311,13 @@ void connection_check(struct connection *connection, bool has_more)
 		break;
 	case CONNECTION_WAITING:
 		if (!connection->is_following && waits_for_network(connection)) {
-			try_after(connection, NEWS_USEC);
+			try_for_news(connection);
 		}
 		break;
 	case CONNECTION_OFFLINE:
 		if (!connection->is_following &&
 			(has_more || connection->setup.surroundings->has_network)) {
-			try_after(connection, NEWS_USEC);
+			try_for_news(connection);
 		}
 		break;
 	case CONNECTION_DIALING:

@@ -21,6 +21,8 @@ struct connection {
 	uint64_t next_try_usec; /* the same, since 1970 */
 	bool is_following;      /* WAITING: as another connection does */
 	uint64_t tried;         /* when the last attempt began */
+	bool is_hurried;        /* WAITING: the next attempt is made for news of the network */
+	unsigned int n_hurried; /* such attempts in a row, up to the last */
 	bool may_dial;
 	bool is_held;
 	bool is_key_kept;

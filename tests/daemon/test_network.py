@@ -323,6 +323,24 @@ def test_a_route_that_goes_and_comes_back(connect, bus, cable, far):
     bus.wait_for_state("work", "INBOX", timeout=2)
 
 
+def test_news_without_end_are_no_reason_to_try_without_end(connect, bus, cable, far):
+    running = connect(far.user())
+    far.refuse()
+    far.cut()
+    bus.wait_for_state("work", "INBOX", "waiting")
+    n_tries = running.log.count("state=dialing")
+    end = time.monotonic() + 3
+    while time.monotonic() < end:
+        for verb in ("add", "del"):
+            cable.at_client(f"route {verb} 203.0.113.0/24 via {cable.SERVER}")
+            time.sleep(0.05)
+    # After 0.2 s, 0.4 s, 0.8 s, 1.6 s, and when it would have been tried anyway.
+    assert running.log.count("state=dialing") - n_tries <= 7
+    far.refuse(False)
+    cable.at_client(f"addr add 198.51.100.7/24 dev {LINK}")
+    bus.wait_for_state("work", "INBOX", timeout=8)
+
+
 def test_a_better_way_is_no_reason_to_drop_one_that_works(connect, bus, cable, far):
     user = far.user()
     connect(user)
