@@ -8,7 +8,7 @@ import pytest
 from busclient import NAME, ROOT, BusError, mailbox_path
 from logind import MANAGER, PATH, Logind
 from mail import message
-from mailidled import Account
+from mailidled import Account, program
 
 # The accounts take 0.9 s at most, the rest is for a machine that has much to do.
 SECONDS_STUCK = 1.5
@@ -264,3 +264,31 @@ def test_nobody_else_puts_it_to_sleep(sleepy, bus, logind, dovecot):
     bus.wait_for_signal("NewMail")
     assert "offline" not in states(bus, mark)
     logind.wait_for_inhibitor()
+
+
+def test_a_sleep_that_nobody_announced(daemon, bus, dovecot, folder):
+    """Its clocks tell the daemon that the machine has slept: the path is probed at once, and not
+    when IDLE is renewed."""
+    slept = folder / "slept"
+    slept.write_text("0")
+    environment = {
+        "ASAN_OPTIONS": "detect_leaks=1:verify_asan_link_order=0",
+        "LD_PRELOAD": str(program("shifted-clock.so")),
+        "SLEPT_CLOCK": str(slept),
+    }
+    running = daemon(Account("work", dovecot, dovecot.user()), environment=environment)
+
+    def n_probes():
+        return running.trace.read_text().count("C: DONE\n")
+
+    bus.wait_for_state("work", "INBOX")
+    # Any turn of its loop will do, but does nothing by itself.
+    bus.call("Reload")
+    bus.call("Reload")
+    assert n_probes() == 0
+    new = slept.with_suffix(".new")
+    new.write_text("60")
+    new.replace(slept)
+    bus.call("Reload")
+    bus.wait(lambda: n_probes() == 1, what="a probe")
+    bus.wait_for_state("work", "INBOX")
