@@ -13,8 +13,9 @@
 #include "util/bytes.h"
 #include "util/failure.h"
 
-/* What is sent must be acknowledged within this time (TCP_USER_TIMEOUT, RFC 5482). */
-#define WIRE_PATIENCE_MSEC 30000
+/* What is sent must be acknowledged within this time (TCP_USER_TIMEOUT, RFC 5482). The kernel looks
+ * when it sends again, some seconds later: a path that is silent is noticed within 30 s. */
+#define WIRE_PATIENCE_MSEC 25000
 
 struct wire {
 	int read_fd;  /* -1: none */

@@ -129,7 +129,7 @@ static void test_socket_has_its_options(void **state)
 	assert_int_equal(option(fd, IPPROTO_TCP, TCP_KEEPIDLE), 120);
 	assert_int_equal(option(fd, IPPROTO_TCP, TCP_KEEPINTVL), 20);
 	assert_int_equal(option(fd, IPPROTO_TCP, TCP_KEEPCNT), 3);
-	assert_int_equal(option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT), 30000);
+	assert_int_equal(option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT), 25000);
 	close(fd);
 	close(listener);
 }
@@ -150,7 +150,7 @@ static void test_patience_is_for_what_is_sent(void **state)
 	wire_open(&wire, dialed.fd, dialed.fd);
 	for (int i = 0; i < 2; i++) {
 		assert_int_equal(wire_send(&wire, span_of("DONE")), 4);
-		assert_int_equal(option(dialed.fd, IPPROTO_TCP, TCP_USER_TIMEOUT), 30000);
+		assert_int_equal(option(dialed.fd, IPPROTO_TCP, TCP_USER_TIMEOUT), 25000);
 		assert_int_equal(recv(peer, octets, sizeof(octets), MSG_WAITALL), 4);
 		/* An answer brings the acknowledgement with it. */
 		assert_int_equal(send(peer, "+", 1, 0), 1);
@@ -166,7 +166,7 @@ static void test_patience_is_for_what_is_sent(void **state)
 	while (wire_send(&wire, span) > 0) {
 	}
 	wire_rest(&wire);
-	assert_int_equal(option(dialed.fd, IPPROTO_TCP, TCP_USER_TIMEOUT), 30000);
+	assert_int_equal(option(dialed.fd, IPPROTO_TCP, TCP_USER_TIMEOUT), 25000);
 	wire_done(&wire);
 	close(peer);
 	close(listener);
