@@ -54,6 +54,10 @@ class BusDaemon:
         if not self.address:
             raise RuntimeError(f"dbus-daemon did not start: {log.read_text()}")
 
+    @property
+    def pid(self):
+        return self._process.pid
+
     def stop(self):
         self._process.terminate()
         self._process.wait()
