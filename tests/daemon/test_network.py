@@ -198,6 +198,8 @@ def test_what_is_asked_offline_is_tried_and_answered_at_once(connect, bus, cable
     running = connect(user)
     cable.at_client(f"link set {LINK} down")
     bus.wait_for_state("work", "INBOX", "offline", timeout=1)
+    # The log comes by another way than the bus.
+    running.wait_for_log("account=work state=offline")
     n_tries = running.log.count("state=dialing")
     for member, signature, arguments in (
         ("Refresh", "ss", ()),
@@ -210,7 +212,6 @@ def test_what_is_asked_offline_is_tried_and_answered_at_once(connect, bus, cable
         assert refused.value.name == "Offline"
         assert time.monotonic() - began < 2
         bus.wait_for_state("work", "INBOX", "offline", timeout=1)
-    # The log comes by another way than the bus.
     bus.wait(lambda: running.log.count("state=dialing") >= n_tries + 3, what="all tries in the log")
     assert running.log.count("state=dialing") == n_tries + 3
     far.deliver(user, message("meanwhile"))

@@ -15,7 +15,6 @@
 #define MORE NETWORK_NEWS_MORE
 #define LESS NETWORK_NEWS_LESS
 
-static bool has_namespace;
 static struct turning turning;
 static struct network *network;
 
@@ -39,9 +38,6 @@ ssize_t sendto(int fd, const void *data, size_t len, int flags, __CONST_SOCKADDR
 static int begin(void **state)
 {
 	(void)state;
-	if (!has_namespace) {
-		return 0;
-	}
 	is_refused = false;
 	turning_init(&turning);
 	namespace_lay_cable();
@@ -51,9 +47,6 @@ static int begin(void **state)
 static int end(void **state)
 {
 	(void)state;
-	if (!has_namespace) {
-		return 0;
-	}
 	network = network_free(network);
 	namespace_take_cable();
 	turning_done(&turning);
@@ -62,9 +55,6 @@ static int end(void **state)
 
 static void watch(void)
 {
-	if (!has_namespace) {
-		skip();
-	}
 	assert_int_equal(network_new(turning.turn, &turning.owner, &network), 0);
 }
 
@@ -94,10 +84,8 @@ static void assert_news(const char *commands, unsigned int expected)
 static void test_nothing_is_new_at_the_beginning(void **state)
 {
 	(void)state;
-	if (has_namespace) {
-		namespace_ip("addr add 192.0.2.2/24 dev here\n"
-			     "route add default via 192.0.2.1\n");
-	}
+	namespace_ip("addr add 192.0.2.2/24 dev here\n"
+		     "route add default via 192.0.2.1\n");
 	watch();
 	assert_int_equal(news(), 0);
 	assert_true(network_is_up(network));
@@ -323,9 +311,6 @@ static void test_the_end(void **state)
 {
 	(void)state;
 	assert_null(network_free(NULL));
-	if (!has_namespace) {
-		skip();
-	}
 	unsigned int n_descriptors = turning_count_descriptors();
 	watch();
 	namespace_ip("addr add 192.0.2.2/24 dev here\n");
@@ -335,7 +320,9 @@ static void test_the_end(void **state)
 
 int main(void)
 {
-	has_namespace = namespace_enter();
+	if (!namespace_enter()) {
+		return 0;
+	}
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_nothing_is_new_at_the_beginning, begin, end),
 		cmocka_unit_test_setup_teardown(test_without_any_address, begin, end),

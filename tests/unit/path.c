@@ -14,29 +14,24 @@
 
 #define PORT 993
 
-static bool has_namespace;
 static struct turning turning;
 
 static int begin(void **state)
 {
 	(void)state;
 	turning_init(&turning);
-	if (has_namespace) {
-		namespace_lay_cable();
-		namespace_ip("addr add 192.0.2.2/24 dev here\n"
-			     "addr add 2001:db8::2/64 dev here nodad\n"
-			     "route add default via 192.0.2.1\n"
-			     "route add default via 2001:db8::1\n");
-	}
+	namespace_lay_cable();
+	namespace_ip("addr add 192.0.2.2/24 dev here\n"
+		     "addr add 2001:db8::2/64 dev here nodad\n"
+		     "route add default via 192.0.2.1\n"
+		     "route add default via 2001:db8::1\n");
 	return 0;
 }
 
 static int end(void **state)
 {
 	(void)state;
-	if (has_namespace) {
-		namespace_take_cable();
-	}
+	namespace_take_cable();
 	turning_done(&turning);
 	return 0;
 }
@@ -67,9 +62,6 @@ static void test_same(void **state)
 {
 	(void)state;
 	assert_path("127.0.0.1", "127.0.0.1", PATH_SAME);
-	if (!has_namespace) {
-		skip();
-	}
 	assert_path("::1", "::1", PATH_SAME);
 	assert_path("192.0.2.2", "203.0.113.1", PATH_SAME);
 	assert_path("2001:db8::2", "2001:db8:7::1", PATH_SAME);
@@ -81,9 +73,6 @@ static void test_same(void **state)
 static void test_other(void **state)
 {
 	(void)state;
-	if (!has_namespace) {
-		skip();
-	}
 	namespace_ip("addr add 198.51.100.2/24 dev here\n"
 		     "route add 203.0.113.0/24 via 198.51.100.1\n"
 		     "addr add 2001:db8:1::2/64 dev here nodad\n"
@@ -96,9 +85,6 @@ static void test_other(void **state)
 static void test_no_address(void **state)
 {
 	(void)state;
-	if (!has_namespace) {
-		skip();
-	}
 	namespace_ip("addr add 198.51.100.2/24 dev here\n"
 		     "route add 203.0.113.0/24 via 198.51.100.1\n"
 		     "addr add 2001:db8:1::2/64 dev here nodad\n"
@@ -111,9 +97,6 @@ static void test_no_address(void **state)
 static void test_no_route(void **state)
 {
 	(void)state;
-	if (!has_namespace) {
-		skip();
-	}
 	namespace_ip("route del default\n"
 		     "route del default via 2001:db8::1\n");
 	assert_path("192.0.2.2", "203.0.113.1", PATH_GONE);
@@ -126,9 +109,6 @@ static void test_routes_that_lead_nowhere(void **state)
 {
 	(void)state;
 	static const char *const kinds[] = {"blackhole", "unreachable", "prohibit"};
-	if (!has_namespace) {
-		skip();
-	}
 	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
 		char commands[256];
 		snprintf(commands, sizeof(commands),
@@ -143,9 +123,6 @@ static void test_routes_that_lead_nowhere(void **state)
 static void test_link_that_is_down(void **state)
 {
 	(void)state;
-	if (!has_namespace) {
-		skip();
-	}
 	namespace_ip("link set here down\n");
 	assert_path("192.0.2.2", "203.0.113.1", PATH_GONE);
 	assert_path("2001:db8::2", "2001:db8:7::1", PATH_GONE);
@@ -163,9 +140,6 @@ static void test_dialing(void **state)
 {
 	(void)state;
 	struct dial *dial = NULL;
-	if (!has_namespace) {
-		skip();
-	}
 	union address targets[] = {address("2001:db8::77"), address("192.0.2.77")};
 	assert_int_equal(dial_new(turning.turn, &turning.owner, targets, 2, &dial), 0);
 	assert_int_equal(dial_path(dial), PATH_UNKNOWN);
@@ -245,9 +219,6 @@ static void test_a_stream_loses_its_way(void **state)
 {
 	(void)state;
 	uint16_t port = 0;
-	if (!has_namespace) {
-		skip();
-	}
 	namespace_ip("addr add 198.51.100.2/24 dev here\n");
 	int listener = listen_at("192.0.2.2", &port);
 	struct stream *stream = connect_to("192.0.2.2", NULL, port);
@@ -266,7 +237,9 @@ static void test_a_stream_loses_its_way(void **state)
 
 int main(void)
 {
-	has_namespace = namespace_enter();
+	if (!namespace_enter()) {
+		return 0;
+	}
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_same, begin, end),
 		cmocka_unit_test_setup_teardown(test_other, begin, end),
