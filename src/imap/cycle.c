@@ -44,9 +44,7 @@ static bool is_asked_for(const struct imap_client *client, const struct request 
 	return false;
 }
 
-/* What a look under way will find: its answer belongs to the look, or the message would not be
- * told.
- */
+/* What a look under way will find: its answer is the look's, or the message would not be told. */
 static bool is_looked_for(const struct imap_client *client, const struct request *request)
 {
 	uint32_t watermark = client->open.mailbox->cursor.watermark;
@@ -73,7 +71,7 @@ static bool is_startable(const struct imap_client *client, const struct request 
 		(is_asked_for(client, request) || is_looked_for(client, request))) {
 		return false;
 	}
-	return (!request_is_write(request) || client->open.is_writable);
+	return !request_is_write(request) || client->open.is_writable;
 }
 
 /* A request that the open mailbox cannot serve as it is. */

@@ -372,7 +372,10 @@ void follow_vanished(struct imap_client *client, const struct imap_response *res
 				return;
 			}
 			uint64_t n_listed = before - runs_count(&open->scan);
-			open->exists_at_listing -= (uint32_t)n_listed;
+			/* Of a server whose listing was longer than EXISTS nothing adds up. */
+			open->exists_at_listing -= n_listed < open->exists_at_listing
+				? (uint32_t)n_listed
+				: open->exists_at_listing;
 			open->listing_is_off = open->listing_is_off ||
 				n_listed != (uint64_t)run.last - run.first + 1;
 		} else {

@@ -503,7 +503,8 @@ static bool scan_adds_up(struct imap_client *client)
 		"the server counts %u messages, but lists %u: going on with these", exists, listed);
 	open->phantoms = exists > listed ? exists - listed : 0;
 	open->numbers_off = true;
-	open->exists = listed + open->phantoms + (open->exists - exists);
+	uint32_t later = open->exists > exists ? open->exists - exists : 0;
+	open->exists = listed + open->phantoms + later;
 	return true;
 }
 
