@@ -447,6 +447,8 @@ static bool handle(struct connection *connection, struct imap_event *event)
 	case IMAP_EVENT_EXPUNGED:
 	case IMAP_EVENT_SYNCHRONISED:
 	case IMAP_EVENT_MAILBOX_FAILED:
+	case IMAP_EVENT_NOTIFY:
+	case IMAP_EVENT_CHANGED_ELSEWHERE:
 	case IMAP_EVENT_LISTED:
 	case IMAP_EVENT_MESSAGE:
 	case IMAP_EVENT_CHUNK:

@@ -46,6 +46,8 @@ static int follow(struct account *account, struct mailbox *mailbox, struct imap_
 	case IMAP_EVENT_CREDENTIALS:
 	case IMAP_EVENT_READY:
 	case IMAP_EVENT_MAILBOX_FAILED:
+	case IMAP_EVENT_NOTIFY:
+	case IMAP_EVENT_CHANGED_ELSEWHERE:
 	case IMAP_EVENT_LISTED:
 	case IMAP_EVENT_MESSAGE:
 	case IMAP_EVENT_CHUNK:
@@ -348,6 +350,8 @@ static void handle(struct account *account, struct connection *connection, struc
 	case IMAP_EVENT_CLOSED:
 		on_closed(account, connection, event);
 		break;
+	case IMAP_EVENT_NOTIFY:
+	case IMAP_EVENT_CHANGED_ELSEWHERE:
 	case IMAP_EVENT_STATE:
 	case IMAP_EVENT_START_TLS:
 	case IMAP_EVENT_START_DEFLATE:

@@ -117,6 +117,7 @@ static struct event *event_free(struct event *event)
 		runs_done(&e->baseline);
 		free((void *)e->chunk.data);
 		free(e->moved_target);
+		free(e->list_name);
 		free(event);
 	}
 	return NULL;
@@ -142,6 +143,7 @@ struct imap_client *imap_client_free(struct imap_client *client)
 	bytes_wipe(&client->output);
 	bytes_done(&client->capability_words);
 	bytes_done(&client->trace_line);
+	notify_done(client);
 	free(client->capabilities);
 	free(client->namespace_prefix);
 	free(client->auth);

@@ -2,7 +2,7 @@
  * deadline out. No socket, no clock, no globals. RFC 9051 and 3501; 2177 (IDLE), 5161 (ENABLE),
  * 7162 (CONDSTORE, QRESYNC), 4731 (ESEARCH), 4315 (UIDPLUS), 6851 (MOVE), 6154 (SPECIAL-USE), 2342
  * (NAMESPACE), 2971 (ID), 4959 (SASL-IR), 7888 (LITERAL+, LITERAL-), 6855 (UTF8=ACCEPT), 4978
- * (COMPRESS), 8970 (PREVIEW), 8474 (OBJECTID).
+ * (COMPRESS), 8970 (PREVIEW), 8474 (OBJECTID), 5465 (NOTIFY, together with IDLE).
  *
  * It logs in, opens the mailbox it is to watch (EXAMINE), synchronises its view with the server,
  * and idles; everything that is wanted in between leaves IDLE by one path: DONE, a look for news,
@@ -96,6 +96,13 @@ enum imap_event_kind {
 	/* mailbox, failure: it cannot be opened; the connection stays. If it is the watched one,
 	 * the state is READY and nothing is watched until imap_client_watch(). */
 	IMAP_EVENT_MAILBOX_FAILED,
+	/* is_in_force, as imap_client_has_notify() said at that time, has changed: NOTIFY came into
+	 * force, or is over for this connection (refused, an overflow, data that did not come).
+	 * What changed in other mailboxes may have been missed then. */
+	IMAP_EVENT_NOTIFY,
+	/* list_name, elsewhere: another mailbox than the open one has changed, in any way that
+	 * NOTIFY tells; several changes within a turn are one event. */
+	IMAP_EVENT_CHANGED_ELSEWHERE,
 	/* id, list: answer to imap_client_list(), followed by DONE. */
 	IMAP_EVENT_LISTED,
 	/* id, messages (one): a piece of the answer to imap_client_fetch(), in UID order. */
@@ -130,6 +137,14 @@ struct imap_list_item {
 	bool is_selectable;
 };
 
+/* What the server said of a mailbox that is not open. */
+struct imap_elsewhere {
+	bool has_messages;
+	uint32_t messages;
+	uint32_t uidvalidity, uidnext; /* 0: not said */
+	uint64_t highestmodseq;        /* 0: not said */
+};
+
 /* Valid until the next call of imap_client_next_event(). What it points to may be taken by setting
  * the pointer to NULL (messages one by one). */
 struct imap_event {
@@ -137,6 +152,7 @@ struct imap_event {
 	struct imap_mailbox *mailbox; /* borrowed */
 	uint64_t id;
 	bool is_reset;
+	bool is_in_force; /* NOTIFY */
 	struct imap_message **messages;
 	size_t n_messages;
 	struct runs uids;     /* EXPUNGED; MOVED: the UIDs in the target */
@@ -144,6 +160,8 @@ struct imap_event {
 	struct imap_cursor cursor;
 	struct imap_list_item *list;
 	size_t n_list;
+	char *list_name; /* CHANGED_ELSEWHERE: in UTF-8 */
+	struct imap_elsewhere elsewhere;
 	struct span chunk;
 	uint64_t chunk_total;
 	uint32_t moved_uidvalidity;
@@ -205,6 +223,12 @@ void imap_client_credentials(
 /* From now on this mailbox is watched (NULL: none). */
 int imap_client_watch(struct imap_client *client, struct imap_mailbox *mailbox, uint64_t now);
 
+/* Beside the watched one these mailboxes (names in UTF-8, copied; n 0: none) are to be watched by
+ * NOTIFY, where the server has it; names that make the list too long are left out, the last ones
+ * first. 0 or -ENOMEM. */
+int imap_client_watch_others(
+	struct imap_client *client, const char *const *names, size_t n, uint64_t now);
+
 /* Forgets the mailbox: nothing refers to it afterwards. If it is open, the connection ends by
  * logout unless another one is watched. Its requests end without DONE. */
 void imap_client_drop(struct imap_client *client, struct imap_mailbox *mailbox, uint64_t now);
@@ -260,6 +284,16 @@ enum imap_state imap_client_state(const struct imap_client *client);
 
 /* Whether pushes are seen by IDLE; false where polling stands in. Known from READY on. */
 bool imap_client_has_idle(const struct imap_client *client);
+
+/* Whether NOTIFY is in force on this connection. */
+bool imap_client_has_notify(const struct imap_client *client);
+
+/* Whether it is in force, or will be when a mailbox is being watched: the server offers it together
+ * with IDLE and has not failed at it. Known from READY on. */
+bool imap_client_may_notify(const struct imap_client *client);
+
+/* Whether changes of this mailbox, one of imap_client_watch_others(), are being told. */
+bool imap_client_notifies(const struct imap_client *client, const char *name);
 
 /* Capability words, upper case, in the server's order; valid until the next receive. */
 size_t imap_client_capabilities(const struct imap_client *client, const struct span **ret_words);

@@ -8,6 +8,7 @@
  *   open.c     EXAMINE, and what it takes until the view equals the server's mailbox
  *   follow.c   untagged data: EXISTS, EXPUNGE, VANISHED, FETCH applied to the view
  *   cycle.c    synchronise, idle, synchronise: which command comes next
+ *   notify.c   NOTIFY: what is pushed without being asked for
  *   request.c  fetch, store, move, list
  */
 #pragma once
@@ -193,6 +194,12 @@ struct open {
 	struct runs expunged; /* to be told at the end of the turn */
 };
 
+/* NOTIFY (RFC 5465) on this connection. */
+struct notify {
+	char **names; /* the other mailboxes that are to be watched, in UTF-8 */
+	size_t n_names;
+};
+
 struct event {
 	struct list link;
 	struct imap_event event;
@@ -240,6 +247,7 @@ struct imap_client {
 
 	struct imap_mailbox *watched; /* borrowed */
 	struct open open;
+	struct notify notify;
 	struct list requests; /* struct request */
 	bool no_qresync;      /* it was promised, but refused */
 	bool no_idle;         /* the server has none, or refused it */
@@ -392,6 +400,9 @@ void cycle_tick(struct imap_client *client);
 bool cycle_lacks_noop(const struct imap_client *client);
 /* The view equals the mailbox, and all of it has been told. */
 void cycle_tell_synchronised(struct imap_client *client);
+
+/* notify.c */
+void notify_done(struct imap_client *client);
 
 /* request.c */
 struct request *request_free(struct imap_client *client, struct request *request);

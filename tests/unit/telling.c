@@ -164,6 +164,18 @@ static void put_synchronised(struct telling *telling, const struct imap_event *e
 		(unsigned int)event->mailbox->n_unread);
 }
 
+static void put_elsewhere(struct telling *telling, const struct imap_event *event)
+{
+	const struct imap_elsewhere *elsewhere = &event->elsewhere;
+	char messages[16] = "-";
+	if (elsewhere->has_messages) {
+		snprintf(messages, sizeof(messages), "%u", elsewhere->messages);
+	}
+	put(telling, "elsewhere %s messages=%s uidvalidity=%u uidnext=%u modseq=%llu",
+		event->list_name, messages, elsewhere->uidvalidity, elsewhere->uidnext,
+		(unsigned long long)elsewhere->highestmodseq);
+}
+
 static void put_list(struct telling *telling, const struct imap_event *event)
 {
 	for (size_t i = 0; i < event->n_list; i++) {
@@ -251,6 +263,12 @@ void telling_put(struct telling *telling, const struct imap_event *event)
 		return;
 	case IMAP_EVENT_MAILBOX_FAILED:
 		put(telling, "failed %s %s", name, failure_name(event->failure.kind));
+		return;
+	case IMAP_EVENT_NOTIFY:
+		put(telling, "notify %s", event->is_in_force ? "on" : "off");
+		return;
+	case IMAP_EVENT_CHANGED_ELSEWHERE:
+		put_elsewhere(telling, event);
 		return;
 	case IMAP_EVENT_LISTED:
 		put_list(telling, event);
