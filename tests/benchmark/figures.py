@@ -3,6 +3,7 @@
 import itertools
 import statistics
 import time
+import types
 
 from parties import AUTHORITIES, cpu_nsec, memory, switches, wait
 from table import Row
@@ -10,18 +11,21 @@ from table import Row
 USEC, MSEC, SEC = 1e3, 1e6, 1e9
 KIB, MIB = 1024, 1024 * 1024
 ROUND_TRIP = 50
+# Whom the subscriber calls.
+MAILIDLE = "org.example.MailIdle"
+FLOOR = f"{MAILIDLE}.Floor"
 # What is put off by a moment has happened then.
 SETTLE_SECONDS = 3
 # The first samples page everything in.
 N_WARM_UP = 3
 
 
-def both(company, round_trip=0, notify=False, **server_options):
-    """Floor and mailidle on one server, idle; mailidle with a subscriber."""
+def both(company, round_trip=0, notify=False, prepared=0, **server_options):
+    """Floor and mailidle on one server and one bus, idle, with a subscriber of both."""
     server = company.server(round_trip=round_trip, notify=notify, **server_options)
-    floor = company.floor(server, notify=notify)
-    floor.wait("idle")
     bus = company.bus()
+    floor = company.floor(server, notify=notify, bus=bus, prepared=prepared)
+    floor.wait("idle")
     subscriber = company.subscriber(bus)
     daemon = company.mailidled(bus, server)
     daemon.wait_idle()
@@ -41,81 +45,84 @@ def repetitions(quick, round_trip):
 # -- from a push to its news --
 
 
-def delivery(server, party, user, name):
-    """A message: nanoseconds from its push to the party's news, and to DONE at the server."""
+def delivery(server, subscriber, user, account):
+    """A message: its push, the signal that the subscriber hears, and DONE or None."""
     connection = server.connection(user)
-    heard, seen = len(party.look()), server.mark()
+    heard, seen = len(subscriber.look()), server.mark()
     server.deliver(user)
-    news = party.wait("newmail", lambda _, who, *__: who == name, heard)
+    news = subscriber.wait("newmail", lambda _, name, *__: name == account, heard)
     push = server.wait_for(connection, "push", seen)
     # NOTIFY needs no DONE.
     done = [e for e in server.look()[seen:] if e[1:3] == (connection, "done")]
-    return news.time - push.time, done[0].time - push.time if done else 0
+    return push, news, done[0] if done else None
 
 
 def latencies(company, quick, round_trip, notify):
-    """The mode that mailidle is in; deliveries of mailidle and of the floor, in turns, and what a
-    signal takes by itself.
+    """The mode that mailidle is in, and nanoseconds from pushes by which event: news of mailidle,
+    of the floor, of the floor on the wire, DONE of mailidle and of the floor.
     """
     server, floor, subscriber, _ = both(company, round_trip, notify)
     mode = subscriber.call("mode a1", "mode")[2]
-    ours, theirs, hops = [], [], []
+    times = types.SimpleNamespace(ours=[], floor=[], wire=[], done=[], floor_done=[])
     if notify and mode != "notify":
-        return mode, ours, theirs, hops
+        return mode, times
     for i in range(repetitions(quick, round_trip)):
-        theirs.append(delivery(server, floor, "user1", "1"))
+        since = len(floor.look())
+        push, news, done = delivery(server, subscriber, "user1", "1")
+        times.floor.append(news.time - push.time)
+        times.wire.append(floor.wait("newmail", since=since).time - push.time)
+        times.floor_done += [done.time - push.time] if done else []
         rest(i, round_trip)
-        ours.append(delivery(server, subscriber, "jo1", "a1"))
+        push, other, done = delivery(server, subscriber, "jo1", "a1")
+        times.ours.append(other.time - push.time)
+        times.done += [done.time - push.time] if done else []
+        assert news[3:] == other[3:], f"not the same: {news} and {other}"
         rest(i, round_trip)
-        hop = subscriber.call("hop", "hop")
-        hops.append(hop.time - int(hop[2]))
-    return mode, ours[N_WARM_UP:], theirs[N_WARM_UP:], hops[N_WARM_UP:]
+    for name, values in vars(times).items():
+        setattr(times, name, values[N_WARM_UP:])
+    return mode, times
 
 
 def latency(company, quick):
     for notify, round_trip in itertools.product((False, True), (ROUND_TRIP, 0)):
-        mode, ours, theirs, hops = latencies(company, quick, round_trip, notify)
+        mode, times = latencies(company, quick, round_trip, notify)
         way = "NOTIFY" if notify else "IDLE"
         where = f"{round_trip} ms round trip" if round_trip else "loopback"
-        row = Row(f"EXISTS leaves the server to NewMail, {way}, {where}")
-        if not ours:
-            row.instead = f"not built: Mode is {mode}"
         unit = round_trip * MSEC or USEC
-        row.unit = "round trips" if round_trip else "µs"
-        row.values = [time / unit for time, _ in ours]
-        row.floor = [time / unit for time, _ in theirs]
+        row = Row(
+            f"EXISTS leaves the server to NewMail, {way}, {where}",
+            "round trips" if round_trip else "µs",
+            [time / unit for time in times.ours],
+            [time / unit for time in times.floor],
+            remark=f"Mode is {mode}",
+        )
+        if not times.ours:
+            row.instead = f"not measured: Mode is {mode}"
         if round_trip:
             row.bar = 0.55 if notify else 1.56
         elif not notify:
             row.bar, row.of_floor = 1.3, True
-            to_done = [statistics.median(done for _, done in times) for times in (ours, theirs)]
-            row.remark = "to DONE at the server {:.0f}, the floor {:.0f}".format(
-                *(time / USEC for time in to_done)
-            )
+            to_done = [statistics.median(done) / USEC for done in (times.done, times.floor_done)]
+            row.remark += "; to DONE at the server {:.0f}, the floor {:.0f}".format(*to_done)
         yield row
-        if not notify and not round_trip:
-            hop = statistics.median(hops) / USEC
-            together = hop + statistics.median(row.floor)
+        if times.ours and not round_trip:
             yield Row(
-                "such a signal by itself, from a program through the bus daemon to another",
+                f"the same, against a floor that ends where the message has been read, {way}",
                 "µs",
-                [time / USEC for time in hops],
-                remark="with it the floor comes to {:.2f} times itself, mailidle to {:.2f} of "
-                "that".format(
-                    together / statistics.median(row.floor),
-                    statistics.median(row.values) / together,
-                ),
+                row.values,
+                [time / unit for time in times.wire],
+                remark="no bus: the wire alone",
             )
 
 
 # -- Refresh --
 
 
-def refreshing(server, party, user, order):
+def refreshing(server, subscriber, user, name, account):
     """Nanoseconds from the call to DONE at the server, and to the reply."""
     connection = server.connection(user)
     seen = server.mark()
-    reply = party.call(order, "refreshed")
+    reply = subscriber.call(f"refresh {name} {account}", "refreshed")
     began = int(reply[2])
     done = server.wait_for(connection, "done", seen)
     server.wait_for(connection, "idle", seen)
@@ -124,12 +131,12 @@ def refreshing(server, party, user, order):
 
 def refreshes(company, quick, round_trip):
     """Of mailidle and of the floor: times to DONE, times to the reply."""
-    server, floor, subscriber, _ = both(company, round_trip)
+    server, _, subscriber, _ = both(company, round_trip)
     ours, theirs = [], []
     for i in range(repetitions(quick, round_trip)):
-        theirs.append(refreshing(server, floor, "user1", "refresh"))
+        theirs.append(refreshing(server, subscriber, "user1", FLOOR, "1"))
         rest(i, round_trip)
-        ours.append(refreshing(server, subscriber, "jo1", "refresh a1"))
+        ours.append(refreshing(server, subscriber, "jo1", MAILIDLE, "a1"))
         rest(i, round_trip)
     return [list(zip(*times[N_WARM_UP:])) for times in (ours, theirs)]
 
@@ -202,7 +209,7 @@ def connect(company, quick):
     def wake():
         # Not before it knows: then it waits, and Refresh is an attempt at once.
         time.sleep(0.1)
-        subscriber.call("refresh a1", "refreshed")
+        subscriber.call(f"refresh {MAILIDLE} a1", "refreshed")
 
     for _ in range(1 if quick else 5):
         floor = company.floor(server)
@@ -290,13 +297,17 @@ def sizes(company, quick):
         row.remark = f"{more / KIB:.0f} KiB more of anonymous memory than without"
     row.instead = reason
     yield row
-    last = counts[-1]
+    # What is mapped from files does not grow, but is shared now with more processes, now with less.
+    few, many = counts[-2:]
     yield Row(
-        f"PSS for each further idle TLS session, of {last:,}",
+        f"PSS for each further idle TLS session, from {few:,} to {many:,}",
         "KiB",
-        [(ours[last].pss - ours[1].pss) / KIB / (last - 1)],
-        [(theirs[last].pss - theirs[1].pss) / KIB / (last - 1)],
+        *(
+            [(sizes[many].anonymous - sizes[few].anonymous) / KIB / (many - few)]
+            for sizes in (ours, theirs)
+        ),
         bar=24,
+        remark="of anonymous memory: what is mapped from files is the same",
     )
 
 
@@ -332,32 +343,46 @@ def quiet(company, quick):
 
 def envelopes(company, quick):
     n = 10_000 if quick else 100_000
-    _, floor, subscriber, daemon = both(company, messages=n)
+    _, floor, subscriber, daemon = both(company, messages=n, prepared=n)
     workers = daemon, company.buses[-1], subscriber
-    ours, theirs = [], []
-    before = [cpu_nsec(worker) for worker in workers]
+    ours, wire, bus, cpu = [], [], [], []
+    calls = f"{n} 1000 4"
     for _ in range(1 if quick else 5):
+        weights = []
         for party, order, rates in (
-            (floor, f"fetch {n} 1000", theirs),
-            (subscriber, f"fetch a1 {n} 1000 4", ours),
+            (floor, f"fetch {n} 1000", wire),
+            (subscriber, f"fetch {FLOOR} 1 {calls}", bus),
+            (subscriber, f"fetch {MAILIDLE} a1 {calls}", ours),
         ):
+            before = [cpu_nsec(worker) for worker in workers]
             event = party.call(order, "fetched")
             rates.append(n / ((event.time - int(event[2])) / SEC))
+            after = [cpu_nsec(worker) for worker in workers]
+            if party is subscriber:
+                assert int(event[3]) == n, f"{event[3]} of {n} envelopes"
+                weights.append(event[4])
             time.sleep(0.3)
-        assert int(event[3]) == n, f"{event[3]} of {n} envelopes"
-    cpu = [
-        (cpu_nsec(worker) - start) / USEC / len(ours) / n
-        for worker, start in zip(workers, before)
-    ]
+        cpu.append([(end - start) / USEC / n for start, end in zip(before, after)])
+        assert weights[0] == weights[1], f"not the same: {weights}"
+    what = f"{n:,} envelopes by Fetch in blocks of 1,000, 4 calls at a time"
+    each = [statistics.median(values) for values in zip(*cpu)]
     yield Row(
-        f"{n:,} envelopes by Fetch in blocks of 1,000, 4 calls at a time",
+        what,
         "messages/s",
         ours,
-        theirs,
+        wire,
         bar=0.5,
         of_floor=True,
         at_least=True,
-        remark="µs of CPU for each: mailidle {:.1f}, bus {:.1f}, caller {:.1f}".format(*cpu),
+        remark="the floor drains the socket; µs of CPU for each: mailidle {:.1f}, bus daemon "
+        "{:.1f}, caller {:.1f}".format(*each),
+    )
+    yield Row(
+        "the same, against a service on the bus that has the dictionaries prepared",
+        "messages/s",
+        ours,
+        bus,
+        remark="what D-Bus allows: bare sd-bus, same bus daemon, same caller, no server asked",
     )
 
 

@@ -1,8 +1,10 @@
-/* The floor: the smallest client imaginable that does on the wire what mailidled does, with GnuTLS
- * and epoll and nothing else; no bus, no state, no parser worth the name. What it takes is what the
- * network, TLS and the server take.
+/* The floor: the smallest client imaginable that does on the wire what mailidled does, with GnuTLS,
+ * epoll and nothing else; no state, no parser worth the name. What it takes is what the network,
+ * TLS and the server take. Built with FLOOR_HAS_BUS it speaks sd-bus as well (floor_bus.h), and
+ * what it takes is what the bus takes, too.
  *
  *     bench-floor --port N --ca FILE [--sessions N] [--at-once N] [--notify]
+ *     bench-floor-on-bus ... [--prepared N]
  *
  * Each session is of another user (user1, user2, ...): TLS, the greeting, AUTHENTICATE, and when
  * that is answered EXAMINE, a look for news and IDLE in one write; where TLS was resumed, all of it
@@ -11,12 +13,17 @@
  * are its message numbers. At most so many sessions at once are on their way to being logged in; a
  * session that ends is opened again, with a ticket of TLS if there is one.
  *
- * Lines on standard input are orders to session 1: "refresh"; "fetch LAST BLOCK" drains the
- * envelopes of messages 1 to LAST, asked for in blocks and in one write. Lines on standard output:
+ * Chain and name of the server's certificate are verified in every full handshake. One that a
+ * ticket makes short is believed: the ticket is of a session that was verified, and only its server
+ * can use it. Credentials and priorities are shared by all sessions.
+ *
+ * --prepared: so many messages for Fetch on the bus. It is session 1 that is there.
+ *
+ * A line on standard input is an order to session 1: "fetch LAST BLOCK" drains the envelopes of
+ * messages 1 to LAST, asked for in blocks and in one write. Lines on standard output:
  *
  *     NS idle N              N sessions have reached IDLE by now
- *     NS newmail SESSION N   what is known of N messages is there
- *     NS refreshed BEGAN
+ *     NS newmail SESSION N   what is known of N messages is there; the signal comes afterwards
  *     NS fetched BEGAN OCTETS
  *
  * NS and BEGAN are nanoseconds of CLOCK_MONOTONIC. It ends with its input.
@@ -33,6 +40,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "floor_bus.h"
 #include "moment.h"
 
 #define ITEMS       "(UID MODSEQ FLAGS INTERNALDATE RFC822.SIZE ENVELOPE)"
@@ -65,6 +73,7 @@ static const char *ca;
 static const char *flight = "e EXAMINE INBOX\r\nf UID FETCH 4294967295 (UID FLAGS)\r\ni IDLE\r\n";
 static bool has_notify;
 static unsigned int n_sessions = 1, n_at_once = 8;
+static uint32_t n_prepared;
 static unsigned int n_busy, n_idle;
 static struct session *sessions;
 static unsigned int *closed; /* sessions to be opened, a ring of n_sessions */
@@ -75,7 +84,6 @@ static gnutls_priority_t priorities;
 static gnutls_datum_t tickets[TICKETS_MAX];
 static unsigned int n_tickets;
 static uint64_t began, n_octets; /* of the order that is carried out */
-static bool is_refreshing;
 
 static void check(int r, const char *what)
 {
@@ -173,10 +181,10 @@ static void put_login(struct session *session)
 	say(session, text, (size_t)len);
 }
 
-static void hear_login(struct session *session)
+static void hear_login(struct session *session, const char *line)
 {
-	if (strncmp(session->line, "l OK", 4) != 0) {
-		fprintf(stderr, "bench-floor: login: %s\n", session->line);
+	if (strncmp(line, "l OK", 4) != 0) {
+		fprintf(stderr, "bench-floor: login: %s\n", line);
 		exit(1);
 	}
 	keep_ticket(session);
@@ -223,11 +231,15 @@ static void put_fetch(struct session *session, uint32_t last, uint32_t block)
 
 /* What is heard */
 
-static void tell_known(struct session *session)
+/* FETCH of a new message. */
+static void hear_message(struct session *session, uint32_t number, char *line)
 {
-	session->n_known = session->n_exists;
-	printf("%llu newmail %u %u\n", (unsigned long long)now_nsec(), session->number,
-		session->n_known);
+	uint64_t now = now_nsec();
+	session->n_known = number;
+	if (FLOOR_HAS_BUS && session->number == 1) {
+		floor_bus_announce(line);
+	}
+	printf("%llu newmail %u %u\n", (unsigned long long)now, session->number, number);
 }
 
 static void hear_idle(struct session *session)
@@ -242,31 +254,20 @@ static void hear_idle(struct session *session)
 	}
 }
 
-static void hear_fetched(struct session *session)
+static void hear_line(struct session *session, char *line)
 {
-	if (is_refreshing) {
-		is_refreshing = false;
-		printf("%llu refreshed %llu\n", (unsigned long long)now_nsec(),
-			(unsigned long long)began);
-	}
-	if (session->n_known != 0 && session->n_exists > session->n_known) {
-		tell_known(session);
-	}
-}
-
-static void hear_line(struct session *session)
-{
-	const char *line = session->line;
 	unsigned int number;
 	char word[8];
 	if (session->state == FLOOR_GREETING) {
 		put_login(session);
 	} else if (!session->is_logged_in) {
-		hear_login(session);
+		hear_login(session, line);
 	} else if (strncmp(line, "+ ", 2) == 0) {
 		hear_idle(session);
 	} else if (strncmp(line, "f OK", 4) == 0) {
-		hear_fetched(session);
+		if (FLOOR_HAS_BUS && session->number == 1) {
+			floor_bus_refreshed();
+		}
 	} else if (strncmp(line, "d OK", 4) == 0) {
 		if (--session->n_left == 0) {
 			printf("%llu fetched %llu %llu\n", (unsigned long long)now_nsec(),
@@ -278,31 +279,40 @@ static void hear_line(struct session *session)
 			if (session->state == FLOOR_IDLE && !has_notify) {
 				put_look(session);
 			}
-		} else if (has_notify && session->n_known && number == session->n_exists) {
-			tell_known(session);
+		} else if (session->n_known && number > session->n_known) {
+			hear_message(session, number, line);
 		}
 	}
 }
 
-static void hear(struct session *session, const char *data, size_t len)
+/* The line that ends at end, of which the front may have come before. */
+static void end_line(struct session *session, char *front, char *end)
 {
-	n_octets += len;
-	while (len > 0) {
-		const char *end = memchr(data, '\n', len);
-		size_t n = end ? (size_t)(end - data) : len;
-		size_t room = LINE_KEPT - 1 - session->len;
-		size_t n_kept = n < room ? n : room;
-		memcpy(session->line + session->len, data, n_kept);
-		session->len += (unsigned int)n_kept;
-		if (!end) {
-			return;
-		}
-		session->line[session->len] = '\0';
-		session->len = 0;
-		hear_line(session);
-		data += n + 1;
-		len -= n + 1;
+	*end = '\0';
+	if (session->len == 0) {
+		hear_line(session, front);
+		return;
 	}
+	size_t room = LINE_KEPT - 1 - session->len, n = (size_t)(end - front);
+	memcpy(session->line + session->len, front, n < room ? n + 1 : room);
+	session->line[LINE_KEPT - 1] = '\0';
+	session->len = 0;
+	hear_line(session, session->line);
+}
+
+static void hear(struct session *session, char *data, size_t len)
+{
+	char *end;
+	n_octets += len;
+	while ((end = memchr(data, '\n', len))) {
+		char *next = end + 1;
+		len -= (size_t)(next - data);
+		end_line(session, data, end);
+		data = next;
+	}
+	size_t room = LINE_KEPT - 1 - session->len, n = len < room ? len : room;
+	memcpy(session->line + session->len, data, n);
+	session->len += (unsigned int)n;
 }
 
 /* Whether the handshake is done. */
@@ -336,6 +346,15 @@ static void advance(struct session *session)
 	}
 }
 
+static void refresh(void)
+{
+	if (sessions[0].state != FLOOR_IDLE) {
+		fprintf(stderr, "bench-floor: not idle\n");
+		exit(1);
+	}
+	put_look(&sessions[0]);
+}
+
 /* False at the end of the input. */
 static bool take_order(void)
 {
@@ -346,18 +365,14 @@ static bool take_order(void)
 		return false;
 	}
 	order[n] = '\0';
-	began = now_nsec();
-	n_octets = 0;
-	if (sessions[0].state != FLOOR_IDLE) {
-		fprintf(stderr, "bench-floor: not idle\n");
+	if (sessions[0].state != FLOOR_IDLE || sscanf(order, "fetch %u %u", &last, &block) != 2 ||
+		block == 0) {
+		fprintf(stderr, "bench-floor: not idle, or no such order: %s\n", order);
 		exit(1);
 	}
-	if (strcmp(order, "refresh\n") == 0) {
-		is_refreshing = true;
-		put_look(&sessions[0]);
-	} else if (sscanf(order, "fetch %u %u", &last, &block) == 2 && block > 0) {
-		put_fetch(&sessions[0], last, block);
-	}
+	began = now_nsec();
+	n_octets = 0;
+	put_fetch(&sessions[0], last, block);
 	return true;
 }
 
@@ -365,7 +380,8 @@ static void parse(int argc, char **argv)
 {
 	static const struct option names[] = {{"port", required_argument, NULL, 'p'},
 		{"ca", required_argument, NULL, 'c'}, {"sessions", required_argument, NULL, 's'},
-		{"at-once", required_argument, NULL, 'a'}, {"notify", no_argument, NULL, 'n'}, {0}};
+		{"at-once", required_argument, NULL, 'a'}, {"notify", no_argument, NULL, 'n'},
+		{"prepared", required_argument, NULL, 'r'}, {0}};
 	int option;
 	while ((option = getopt_long(argc, argv, "", names, NULL)) != -1) {
 		if (option == 'p') {
@@ -376,6 +392,8 @@ static void parse(int argc, char **argv)
 			n_sessions = (unsigned int)atoi(optarg);
 		} else if (option == 'a') {
 			n_at_once = (unsigned int)atoi(optarg);
+		} else if (option == 'r') {
+			n_prepared = (uint32_t)strtoul(optarg, NULL, 10);
 		} else if (option == 'n') {
 			has_notify = true;
 			flight = "e EXAMINE INBOX\r\nf UID FETCH 4294967295 (UID FLAGS)\r\nn "
@@ -388,15 +406,51 @@ static void parse(int argc, char **argv)
 	if (optind != argc || !address.sin_port || !ca || n_sessions == 0) {
 		fprintf(stderr,
 			"usage: bench-floor --port N --ca FILE [--sessions N] "
-			"[--at-once N] [--notify]\n");
+			"[--at-once N] [--notify] [--prepared N]\n");
 		exit(2);
 	}
 	address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
 }
 
+static char on_bus;
+
+static void watch_bus(void)
+{
+	static struct epoll_event event = {.data.ptr = &on_bus};
+	uint32_t wanted = (uint32_t)floor_bus_events();
+	int op = event.events ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
+	if (wanted != event.events) {
+		event.events = wanted;
+		if (epoll_ctl(epoll, op, floor_bus_fd(), &event) < 0) {
+			fail("epoll");
+		}
+	}
+}
+
+static void loop(void)
+{
+	struct epoll_event events[64];
+	for (;;) {
+		if (FLOOR_HAS_BUS) {
+			watch_bus();
+		}
+		fflush(stdout);
+		int n = epoll_wait(epoll, events, 64, -1);
+		for (int i = 0; i < n; i++) {
+			if (FLOOR_HAS_BUS && events[i].data.ptr == &on_bus) {
+				floor_bus_process();
+			} else if (events[i].data.ptr) {
+				advance(events[i].data.ptr);
+			} else if (!take_order()) {
+				return;
+			}
+		}
+	}
+}
+
 int main(int argc, char **argv)
 {
-	struct epoll_event events[64] = {{.events = EPOLLIN}};
+	struct epoll_event event = {.events = EPOLLIN};
 	struct rlimit limit;
 	parse(argc, argv);
 	if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
@@ -406,8 +460,11 @@ int main(int argc, char **argv)
 	sessions = calloc(n_sessions, sizeof(*sessions));
 	closed = calloc(n_sessions, sizeof(*closed));
 	epoll = epoll_create1(EPOLL_CLOEXEC);
-	if (!sessions || !closed || epoll_ctl(epoll, EPOLL_CTL_ADD, STDIN_FILENO, events) < 0) {
+	if (!sessions || !closed || epoll_ctl(epoll, EPOLL_CTL_ADD, STDIN_FILENO, &event) < 0) {
 		fail("setting up");
+	}
+	if (FLOOR_HAS_BUS) {
+		floor_bus_open(refresh, n_prepared);
 	}
 	check(gnutls_certificate_allocate_credentials(&credentials), "credentials");
 	check(gnutls_certificate_set_x509_trust_file(credentials, ca, GNUTLS_X509_FMT_PEM), ca);
@@ -417,15 +474,6 @@ int main(int argc, char **argv)
 		closed[n_closed] = n_closed;
 	}
 	open_more();
-	for (;;) {
-		fflush(stdout);
-		int n = epoll_wait(epoll, events, 64, -1);
-		for (int i = 0; i < n; i++) {
-			if (events[i].data.ptr) {
-				advance(events[i].data.ptr);
-			} else if (!take_order()) {
-				return 0;
-			}
-		}
-	}
+	loop();
+	return 0;
 }

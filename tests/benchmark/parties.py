@@ -183,10 +183,17 @@ class Server(Party):
 
 
 class Floor(Party):
-    def __init__(self, folder, programs, server, sessions=1, notify=False):
-        command = [programs / "bench-floor", "--port", server.port, "--ca", server.ca]
-        command += ["--sessions", sessions, *(["--notify"] if notify else [])]
-        super().__init__(folder, "floor", command)
+    """bus: where session 1 is to be heard; prepared: how many messages its Fetch knows."""
+
+    def __init__(
+        self, folder, programs, server, sessions=1, notify=False, bus=None, prepared=0
+    ):
+        command = [programs / ("bench-floor-on-bus" if bus else "bench-floor")]
+        command += ["--port", server.port, "--ca", server.ca, "--sessions", sessions]
+        command += ["--notify"] if notify else []
+        command += ["--prepared", prepared] if bus else []
+        environment = {"DBUS_SESSION_BUS_ADDRESS": bus.address} if bus else {}
+        super().__init__(folder, "floor", command, environment)
 
 
 class Subscriber(Party):

@@ -5,15 +5,15 @@
  *
  * Orders on standard input; NS and BEGAN on standard output are nanoseconds of CLOCK_MONOTONIC:
  *
- *     refresh ACCOUNT             NS refreshed BEGAN
- *     fetch ACCOUNT LAST BLOCK N  NS fetched BEGAN COUNT, when the envelopes of the messages 1 to
- *                                 LAST have come, BLOCK by each call, N calls at a time
- *     mode ACCOUNT                NS mode MODE
- *     hop                         NS hop BEGAN: a signal as large as NewMail with one message, from
- *                                 another connection to the bus
+ *     refresh NAME ACCOUNT             NS refreshed BEGAN
+ *     fetch NAME ACCOUNT LAST BLOCK N  NS fetched BEGAN COUNT WEIGHT, when the envelopes of the
+ *                                      messages 1 to LAST have come, BLOCK by each call, N calls at
+ *                                      a time; the weight is that of the first of each call
+ *     mode ACCOUNT                     NS mode MODE
  *
- * and unasked: NS newmail ACCOUNT UID COUNT; NS state PATH STATE. A call that fails ends it; so
- * does the end of its input.
+ * NAME: the bus name of mailidled or of the floor, which are called alike. Unasked: NS newmail
+ * ACCOUNT UID COUNT WEIGHT; NS state PATH STATE. WEIGHT: octets of what the messages say, by which
+ * it is seen that both say the same. A call that fails ends it; so does the end of its input.
  */
 #include <fcntl.h>
 #include <stdbool.h>
@@ -23,18 +23,19 @@
 
 #include "moment.h"
 
-#define NAME "org.example.MailIdle"
-#define ROOT "/org/example/MailIdle"
+#define NAME  "org.example.MailIdle"
+#define ROOT  "/org/example/MailIdle"
+#define FLOOR NAME ".Floor"
 
 static struct {
-	char account[80];
+	char name[80], account[80];
 	uint32_t next, last, block, count;
 	unsigned int n_calls; /* under way */
+	size_t weight;
 	uint64_t began;
 } fetching;
 
 static sd_bus *bus;
-static sd_bus *other_bus; /* when wanted */
 
 static void check(int r, const char *what)
 {
@@ -57,6 +58,29 @@ static void check_reply(sd_bus_message *message, const char *what)
 static void print_time(uint64_t now)
 {
 	printf("%llu ", (unsigned long long)now);
+}
+
+/* Octets of all strings and numbers from here to the end of the container. */
+static size_t weigh(sd_bus_message *message)
+{
+	const char *contents;
+	size_t weight = 0;
+	char type;
+	while (sd_bus_message_peek_type(message, &type, &contents) > 0) {
+		union {
+			const char *text;
+			uint64_t number;
+		} value;
+		if (contents) {
+			check(sd_bus_message_enter_container(message, type, contents), "message");
+			weight += weigh(message);
+			check(sd_bus_message_exit_container(message), "message");
+		} else {
+			check(sd_bus_message_read_basic(message, type, &value), "message");
+			weight += type == 's' ? strlen(value.text) : type == 'u' ? 4 : 8;
+		}
+	}
+	return weight;
 }
 
 /* Signals */
@@ -84,8 +108,10 @@ static int on_new_mail(sd_bus_message *message, void *userdata, sd_bus_error *er
 		}
 		sd_bus_message_exit_container(message);
 	}
+	check(sd_bus_message_rewind(message, true), "NewMail");
+	check(sd_bus_message_skip(message, "ss"), "NewMail");
 	print_time(now);
-	printf("newmail %s %u %u\n", account, uid, n);
+	printf("newmail %s %u %u %zu\n", account, uid, n, weigh(message));
 	return 0;
 }
 
@@ -111,32 +137,6 @@ static int on_properties(sd_bus_message *message, void *userdata, sd_bus_error *
 	return 0;
 }
 
-/* What the bus takes by itself */
-
-static int on_hop(sd_bus_message *message, void *userdata, sd_bus_error *error)
-{
-	uint64_t now = now_nsec(), began;
-	(void)userdata;
-	(void)error;
-	check(sd_bus_message_read(message, "t", &began), "Hop");
-	print_time(now);
-	printf("hop %llu\n", (unsigned long long)began);
-	return 0;
-}
-
-static void send_hop(void)
-{
-	char text[641] = "";
-	memset(text, '-', sizeof(text) - 1);
-	if (!other_bus) {
-		check(sd_bus_open_user(&other_bus), "session bus");
-	}
-	check(sd_bus_emit_signal(other_bus, ROOT, NAME ".Benchmark", "Hop", "ts", now_nsec(), text),
-		"Hop");
-	/* Leaves at once, but for the first time. */
-	check(sd_bus_flush(other_bus), "Hop");
-}
-
 /* Calls */
 
 static int on_refreshed(sd_bus_message *message, void *userdata, sd_bus_error *error)
@@ -150,11 +150,11 @@ static int on_refreshed(sd_bus_message *message, void *userdata, sd_bus_error *e
 	return 0;
 }
 
-static void refresh(const char *account)
+static void refresh(const char *name, const char *account)
 {
 	static uint64_t began;
 	began = now_nsec();
-	check(sd_bus_call_method_async(bus, NULL, NAME, ROOT, NAME, "Refresh", on_refreshed, &began,
+	check(sd_bus_call_method_async(bus, NULL, name, ROOT, name, "Refresh", on_refreshed, &began,
 		      "ss", account, "INBOX"),
 		"Refresh");
 }
@@ -189,6 +189,11 @@ static int on_fetched(sd_bus_message *message, void *userdata, sd_bus_error *err
 	(void)error;
 	check_reply(message, "Fetch");
 	check(sd_bus_message_enter_container(message, 'a', "a{sv}"), "Fetch");
+	if (sd_bus_message_enter_container(message, 'a', "{sv}") > 0) {
+		fetching.weight += weigh(message);
+		fetching.count++;
+		sd_bus_message_exit_container(message);
+	}
 	while (sd_bus_message_at_end(message, false) == 0) {
 		check(sd_bus_message_skip(message, "a{sv}"), "Fetch");
 		fetching.count++;
@@ -197,7 +202,8 @@ static int on_fetched(sd_bus_message *message, void *userdata, sd_bus_error *err
 	fetch_more();
 	if (fetching.n_calls == 0) {
 		print_time(now_nsec());
-		printf("fetched %llu %u\n", (unsigned long long)fetching.began, fetching.count);
+		printf("fetched %llu %u %zu\n", (unsigned long long)fetching.began, fetching.count,
+			fetching.weight);
 	}
 	return 0;
 }
@@ -214,7 +220,8 @@ static void fetch_more(void)
 	if (n == 0) {
 		return;
 	}
-	check(sd_bus_message_new_method_call(bus, &message, NAME, ROOT, NAME, "Fetch"), "Fetch");
+	const char *name = fetching.name;
+	check(sd_bus_message_new_method_call(bus, &message, name, ROOT, name, "Fetch"), "Fetch");
 	check(sd_bus_message_append(message, "ss", fetching.account, "INBOX"), "Fetch");
 	check(sd_bus_message_append_array(message, 'u', uids, n * sizeof(*uids)), "Fetch");
 	check(sd_bus_message_append(message, "as", 1, "envelope"), "Fetch");
@@ -227,18 +234,17 @@ static void fetch_more(void)
 
 static void obey(const char *order)
 {
-	char account[80];
+	char name[80], account[80];
 	unsigned int n;
-	if (sscanf(order, "refresh %79s", account) == 1) {
-		refresh(account);
+	if (sscanf(order, "refresh %79s %79s", name, account) == 2) {
+		refresh(name, account);
 	} else if (sscanf(order, "mode %79s", account) == 1) {
 		ask_mode(account);
-	} else if (strcmp(order, "hop") == 0) {
-		send_hop();
-	} else if (sscanf(order, "fetch %79s %u %u %u", fetching.account, &fetching.last,
-			   &fetching.block, &n) == 4) {
+	} else if (sscanf(order, "fetch %79s %79s %u %u %u", fetching.name, fetching.account,
+			   &fetching.last, &fetching.block, &n) == 5) {
 		fetching.next = 1;
 		fetching.count = 0;
+		fetching.weight = 0;
 		fetching.began = now_nsec();
 		for (unsigned int i = 0; i < n; i++) {
 			fetch_more();
@@ -290,7 +296,7 @@ int main(void)
 	check(sd_bus_match_signal(bus, NULL, NAME, NULL, "org.freedesktop.DBus.Properties",
 		      "PropertiesChanged", on_properties, NULL),
 		"match");
-	check(sd_bus_match_signal(bus, NULL, NULL, NULL, NAME ".Benchmark", "Hop", on_hop, NULL),
+	check(sd_bus_match_signal(bus, NULL, NULL, NULL, FLOOR, "NewMail", on_new_mail, NULL),
 		"match");
 	check(sd_event_add_io(event, NULL, STDIN_FILENO, EPOLLIN, on_input, NULL), "input");
 	check(sd_event_add_post(event, NULL, on_post, NULL), "loop");
@@ -298,7 +304,6 @@ int main(void)
 	printf("listening\n");
 	fflush(stdout);
 	int r = sd_event_loop(event);
-	sd_bus_flush_close_unref(other_bus);
 	sd_bus_flush_close_unref(bus);
 	sd_event_unref(event);
 	return r < 0;
