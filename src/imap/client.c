@@ -416,10 +416,7 @@ static void handle_untagged(struct imap_client *client, const struct imap_respon
 		}
 		return;
 	case IMAP_RESPONSE_STATUS:
-		request = awaiting_request(client, KIND(STATUS));
-		if (request) {
-			request_take_status(client, request, response);
-		}
+		elsewhere_take(client, response);
 		return;
 	case IMAP_RESPONSE_SEARCH:
 	case IMAP_RESPONSE_ESEARCH:
@@ -487,7 +484,7 @@ static void handle_response(struct imap_client *client, const struct imap_respon
 
 void settle(struct imap_client *client)
 {
-	if (!client_is_over(client)) {
+	if (!client_is_over(client) && !client->is_held) {
 		follow_tell(client);
 		cycle_advance(client);
 		commands_flush(client);
@@ -702,6 +699,18 @@ void imap_client_drop(struct imap_client *client, struct imap_mailbox *mailbox, 
 			return;
 		}
 	}
+	settle(client);
+}
+
+void imap_client_hold(struct imap_client *client)
+{
+	client->is_held = true;
+}
+
+void imap_client_release(struct imap_client *client, uint64_t now)
+{
+	client->is_held = false;
+	client->now = now;
 	settle(client);
 }
 

@@ -233,10 +233,21 @@ int imap_client_watch_others(
  * logout unless another one is watched. Its requests end without DONE. */
 void imap_client_drop(struct imap_client *client, struct imap_mailbox *mailbox, uint64_t now);
 
+/* Until the release intents are only gathered: what they want leaves in one flight. */
+void imap_client_hold(struct imap_client *client);
+void imap_client_release(struct imap_client *client, uint64_t now);
+
 /* Synchronises: DONE comes when the view is the server's as of some instant after the call. A
  * mailbox that is not open is asked by STATUS first where that tells enough. */
 int imap_client_refresh(
 	struct imap_client *client, uint64_t id, struct imap_mailbox *mailbox, uint64_t now);
+
+/* The same for a mailbox that is known to have changed: it is opened without being asked first. */
+int imap_client_visit(
+	struct imap_client *client, uint64_t id, struct imap_mailbox *mailbox, uint64_t now);
+
+/* Whether imap_client_refresh() would ask this mailbox by STATUS, which is cheap. */
+bool imap_client_asks_first(const struct imap_client *client, const struct imap_mailbox *mailbox);
 
 /* What imap_client_fetch() may ask beside enum imap_item: octets of the readable text part, in
  * `sections`, with the parts in `parts`. IMAP_ITEM_PREVIEW: the server's own, and where it has none

@@ -53,12 +53,19 @@ static bool is_looked_for(const struct imap_client *client, const struct request
 		(commands_have(client, COMMAND_LOOK) || commands_have(client, COMMAND_LOOK_UIDS));
 }
 
+/* Whether STATUS can say that nothing happened: which needs no mailbox to be left, and goes with
+ * any flight (RFC 9051 section 6.3.11 only forbids it for the mailbox that is open). */
+static bool asks_first(const struct imap_client *client, const struct request *request)
+{
+	return request->kind == REQUEST_REFRESH && imap_client_asks_first(client, request->mailbox);
+}
+
 static bool is_startable(const struct imap_client *client, const struct request *request)
 {
 	if (request->stage != REQUEST_QUEUED) {
 		return false;
 	}
-	if (request->kind == REQUEST_LIST) {
+	if (request->kind == REQUEST_LIST || asks_first(client, request)) {
 		return true;
 	}
 	if (request->kind == REQUEST_FETCH_RAW && commands_have(client, COMMAND_FETCH_RAW)) {
@@ -589,14 +596,6 @@ static bool go_elsewhere(struct imap_client *client)
 		return true;
 	}
 	if (request) {
-		const struct imap_cursor *cursor = &request->mailbox->cursor;
-		if (request->kind == REQUEST_REFRESH && request->stage == REQUEST_QUEUED &&
-			request->mailbox != open->mailbox && request->mailbox != client->watched &&
-			client->has_condstore && cursor->uidvalidity != 0 &&
-			cursor->highestmodseq != 0) {
-			request_start(client, request);
-			return true;
-		}
 		open_mailbox(client, request->mailbox, request_is_write(request));
 		return true;
 	}
@@ -674,7 +673,8 @@ static void put_flight(struct imap_client *client)
 	}
 	LIST_FOR_EACH_SAFE (node, &client->requests) {
 		struct request *request = list_entry(node, struct request, link);
-		if (request->kind != REQUEST_REFRESH && is_startable(client, request)) {
+		if (is_startable(client, request) &&
+			(request->kind != REQUEST_REFRESH || asks_first(client, request))) {
 			request_start(client, request);
 		}
 	}

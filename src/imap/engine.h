@@ -8,6 +8,7 @@
  *   open.c     EXAMINE, and what it takes until the view equals the server's mailbox
  *   follow.c   untagged data: EXISTS, EXPUNGE, VANISHED, FETCH applied to the view
  *   cycle.c    synchronise, idle, synchronise: which command comes next
+ *   elsewhere.c  STATUS: what a mailbox that is not open looks like from outside
  *   notify.c   NOTIFY: what is pushed without being asked for
  *   request.c  fetch, store, move, list
  */
@@ -262,6 +263,7 @@ struct imap_client {
 	bool wants_pass; /* look even if nothing asks for it: a renewal, a probe */
 	uint64_t probe_deadline;
 	bool wants_logout;
+	bool is_held; /* intents are only gathered */
 
 	struct list events; /* struct event */
 	struct event *popped;
@@ -404,6 +406,15 @@ void cycle_tell_synchronised(struct imap_client *client);
 /* notify.c */
 void notify_done(struct imap_client *client);
 
+/* elsewhere.c */
+/* Puts the STATUS of a mailbox that is to be refreshed. */
+void elsewhere_ask(struct imap_client *client, struct request *request);
+/* Whether the response is the answer to a STATUS on the wire. */
+bool elsewhere_take(struct imap_client *client, const struct imap_response *response);
+/* The tagged response to it. */
+void elsewhere_answered(
+	struct imap_client *client, struct request *request, const struct imap_response *response);
+
 /* request.c */
 struct request *request_free(struct imap_client *client, struct request *request);
 bool request_is_write(const struct request *request);
@@ -418,8 +429,6 @@ void request_take_message(
 void request_take_chunk(
 	struct imap_client *client, struct request *request, const struct imap_response *response);
 void request_take_list(
-	struct imap_client *client, struct request *request, const struct imap_response *response);
-void request_take_status(
 	struct imap_client *client, struct request *request, const struct imap_response *response);
 void request_take_copyuid(
 	struct imap_client *client, struct request *request, const struct imap_response *response);

@@ -414,40 +414,6 @@ void request_take_copyuid(
 	}
 }
 
-/* -- status: what a mailbox that is not open looks like from outside -- */
-
-void request_take_status(
-	struct imap_client *client, struct request *request, const struct imap_response *response)
-{
-	const struct imap_mailbox_status *status = &response->mailbox_status;
-	struct imap_mailbox *mailbox = request->mailbox;
-	(void)client;
-	if (request->kind != REQUEST_REFRESH || request->stage != REQUEST_STATUS) {
-		return;
-	}
-	bool is_same = status->has_messages && status->messages == runs_count(&mailbox->messages) &&
-		status->has_uidvalidity && status->uidvalidity == mailbox->cursor.uidvalidity &&
-		status->has_uidnext && status->uidnext == mailbox->uidnext &&
-		status->has_highestmodseq && status->highestmodseq == mailbox->cursor.highestmodseq;
-	request->is_unchanged = is_same;
-}
-
-static void status_answered(
-	struct imap_client *client, struct request *request, const struct imap_response *response)
-{
-	if (response->status != IMAP_STATUS_OK || !request->is_unchanged) {
-		/* It has changed, or the server says too little: go and see. */
-		request->stage = REQUEST_VISIT;
-		return;
-	}
-	struct imap_event *event = client_event(client, IMAP_EVENT_SYNCHRONISED);
-	if (event) {
-		event->mailbox = request->mailbox;
-		event->cursor = request->mailbox->cursor;
-		request_end(client, request);
-	}
-}
-
 /* -- beginning and answers -- */
 
 static void start_store(struct imap_client *client, struct request *request)
@@ -498,15 +464,7 @@ void request_start(struct imap_client *client, struct request *request)
 	request->stage = REQUEST_STARTED;
 	switch (request->kind) {
 	case REQUEST_REFRESH:
-		request->stage = REQUEST_STATUS;
-		command = command_new(client, COMMAND_STATUS, request);
-		if (command) {
-			bytes_put_str(&command->text, "STATUS ");
-			command_put_mailbox(client, command, request->mailbox->name);
-			bytes_put_str(
-				&command->text, " (MESSAGES UIDNEXT UIDVALIDITY HIGHESTMODSEQ)");
-			command_end(client, command);
-		}
+		elsewhere_ask(client, request);
 		return;
 	case REQUEST_FETCH:
 		command = put_uid_command(client, COMMAND_FETCH, request, "UID FETCH ");
@@ -625,7 +583,7 @@ void handle_request(
 	command->request = NULL;
 	request->n_pending--;
 	if (command->kind == COMMAND_STATUS) {
-		status_answered(client, request, response);
+		elsewhere_answered(client, request, response);
 		return;
 	}
 	/* RFC 5530: some of the messages are gone; the others were answered. */
@@ -654,6 +612,16 @@ int imap_client_refresh(
 	struct imap_client *client, uint64_t id, struct imap_mailbox *mailbox, uint64_t now)
 {
 	return request_add(client, request_new(client, id, REQUEST_REFRESH, mailbox), now);
+}
+
+int imap_client_visit(
+	struct imap_client *client, uint64_t id, struct imap_mailbox *mailbox, uint64_t now)
+{
+	struct request *request = request_new(client, id, REQUEST_REFRESH, mailbox);
+	if (request) {
+		request->stage = REQUEST_VISIT;
+	}
+	return request_add(client, request, now);
 }
 
 static struct request *request_with_uids(struct imap_client *client, uint64_t id,

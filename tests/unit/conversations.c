@@ -357,9 +357,10 @@ static unsigned int items_of(const char *names)
 	return items;
 }
 
-/* refresh ID BOX | fetch ID BOX UIDS ITEMS | raw ID BOX UID | store ID BOX UIDS +FLAG -FLAG...
- * | move ID BOX UIDS TARGET | list ID PATTERN | cancel ID | watch BOX | drop BOX | logout | secured
- * | compressed | credentials | probe | stall (nobody takes the output) | flow */
+/* refresh ID BOX | visit ID BOX | hold | release | fetch ID BOX UIDS ITEMS | raw ID BOX UID | store
+ * ID BOX UIDS +FLAG -FLAG... | move ID BOX UIDS TARGET | list ID PATTERN | cancel ID | watch BOX |
+ * drop BOX | logout | secured | compressed | credentials | probe | stall (nobody takes the output)
+ * | flow */
 static void call_intent(struct run_state *run, char *text)
 {
 	char *words[16] = {0}, *rest = NULL;
@@ -377,6 +378,12 @@ static void call_intent(struct run_state *run, char *text)
 	}
 	if (strcmp(words[0], "refresh") == 0) {
 		imap_client_refresh(client, id, views_find(&run->views, words[2]), run->now);
+	} else if (strcmp(words[0], "visit") == 0) {
+		imap_client_visit(client, id, views_find(&run->views, words[2]), run->now);
+	} else if (strcmp(words[0], "hold") == 0) {
+		imap_client_hold(client);
+	} else if (strcmp(words[0], "release") == 0) {
+		imap_client_release(client, run->now);
 	} else if (strcmp(words[0], "fetch") == 0) {
 		imap_client_fetch(client, id, views_find(&run->views, words[2]), &uids,
 			items_of(n > 4 ? words[4] : ""), run->now);

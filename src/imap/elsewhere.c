@@ -1,0 +1,94 @@
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "imap/engine.h"
+#include "imap/utf7.h"
+#include "util/text.h"
+
+bool imap_client_asks_first(const struct imap_client *client, const struct imap_mailbox *mailbox)
+{
+	return mailbox != client->open.mailbox && mailbox != client->watched &&
+		client->has_condstore && mailbox->cursor.uidvalidity != 0 &&
+		mailbox->cursor.highestmodseq != 0;
+}
+
+void elsewhere_ask(struct imap_client *client, struct request *request)
+{
+	struct command *command = command_new(client, COMMAND_STATUS, request);
+	request->stage = REQUEST_STATUS;
+	if (command) {
+		bytes_put_str(&command->text, "STATUS ");
+		command_put_mailbox(client, command, request->mailbox->name);
+		bytes_put_str(&command->text, " (MESSAGES UIDNEXT UIDVALIDITY HIGHESTMODSEQ)");
+		command_end(client, command);
+	}
+}
+
+/* A name as the server spells it: INBOX in any case (RFC 9051 section 5.1). */
+static bool is_named(const struct imap_mailbox *mailbox, const char *name)
+{
+	return strcmp(mailbox->name, name) == 0 ||
+		(strcasecmp(name, "INBOX") == 0 && strcmp(mailbox->name, "INBOX") == 0);
+}
+
+/* The name tells whose answer it is: there may be several on their way, and pushes of NOTIFY among
+ * them. */
+static struct request *asking_for(struct imap_client *client, const char *name)
+{
+	LIST_FOR_EACH (node, &client->commands) {
+		const struct command *command = list_entry(node, struct command, link);
+		struct request *request = command->request;
+		if (command->kind == COMMAND_STATUS && command->is_sent && request &&
+			is_named(request->mailbox, name)) {
+			return request;
+		}
+	}
+	return NULL;
+}
+
+bool elsewhere_take(struct imap_client *client, const struct imap_response *response)
+{
+	const struct imap_mailbox_status *status = &response->mailbox_status;
+	if (!commands_awaiting(client, KIND(STATUS))) {
+		return false;
+	}
+	char *name = NULL;
+	if (client->has_utf8) {
+		name = text_clean(status->name, TEXT_ONE_LINE, 0);
+	} else if (imap_utf7_decode(status->name, &name) < 0) {
+		name = NULL;
+	}
+	if (!name) {
+		client_fail_memory(client);
+		return true;
+	}
+	struct request *request = asking_for(client, name);
+	free(name);
+	if (!request) {
+		return false;
+	}
+	const struct imap_mailbox *mailbox = request->mailbox;
+	request->is_unchanged = status->has_messages &&
+		status->messages == runs_count(&mailbox->messages) && status->has_uidvalidity &&
+		status->uidvalidity == mailbox->cursor.uidvalidity && status->has_uidnext &&
+		status->uidnext == mailbox->uidnext && status->has_highestmodseq &&
+		status->highestmodseq == mailbox->cursor.highestmodseq;
+	return true;
+}
+
+void elsewhere_answered(
+	struct imap_client *client, struct request *request, const struct imap_response *response)
+{
+	if (response->status != IMAP_STATUS_OK || !request->is_unchanged) {
+		/* It has changed, or the server says too little: go and see. */
+		request->stage = REQUEST_VISIT;
+		return;
+	}
+	struct imap_event *event = client_event(client, IMAP_EVENT_SYNCHRONISED);
+	if (event) {
+		event->mailbox = request->mailbox;
+		event->cursor = request->mailbox->cursor;
+		request_end(client, request);
+	}
+}
