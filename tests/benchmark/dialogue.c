@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "deflated.h"
 #include "dialogue.h"
 #include "letters.h"
 #include "moment.h"
@@ -12,49 +13,44 @@
 #define BACKLOG_HIGH (256 * 1024)
 #define PIECE        (32 * 1024)
 
-/* -- users -- */
-
-static struct user *find_user(struct house *house, const char *name)
-{
-	LIST_FOR_EACH (node, &house->users) {
-		struct user *user = list_entry(node, struct user, node);
-		if (strcmp(user->name, name) == 0) {
-			return user;
-		}
-	}
-	struct user *user = calloc(1, sizeof(*user));
-	if (!user) {
-		fail("memory");
-	}
-	snprintf(user->name, sizeof(user->name), "%s", name);
-	user->n_messages = house->n_messages;
-	list_append(&house->users, &user->node);
-	return user;
-}
-
 /* -- answers -- */
 
 static void send_out(struct dialogue *dialogue)
 {
-	struct span span = bytes_span(&dialogue->out);
-	if (span.len > 0) {
-		wire_send(&dialogue->wire, span);
-		bytes_clear(&dialogue->out);
+	struct bytes *out = &dialogue->out;
+	if (bytes_len(out) > 0 && dialogue->deflated) {
+		deflated_send(dialogue->deflated, bytes_span(out), &dialogue->raw_out);
+		bytes_clear(out);
+		out = &dialogue->raw_out;
+	}
+	if (bytes_len(out) > 0) {
+		wire_send(&dialogue->wire, bytes_span(out));
+		bytes_clear(out);
 	}
 }
 
-static void put_exists(struct dialogue *dialogue)
+/* What is new; by NOTIFY with the FETCH right behind (RFC 5465 section 5.2). */
+static void put_news(struct dialogue *dialogue)
 {
-	dialogue->n_told = dialogue->user->n_messages;
-	bytes_printf(&dialogue->out, "* %u EXISTS\r\n", dialogue->n_told);
+	uint32_t first = dialogue->n_told + 1, last = dialogue->box->n_messages;
+	dialogue->n_told = last;
+	bytes_printf(&dialogue->out, "* %u EXISTS\r\n", last);
+	for (uint32_t i = first; dialogue->notify_items && i <= last; i++) {
+		letter_put(&dialogue->out, i, dialogue->notify_items, false);
+	}
+}
+
+static bool has_news(const struct dialogue *dialogue)
+{
+	return dialogue->state == DIALOGUE_SELECTED &&
+		dialogue->n_told != dialogue->box->n_messages;
 }
 
 /* The tagged answer; what has come meanwhile is said before it. */
 static void put_answer(struct dialogue *dialogue, const char *answer)
 {
-	if (dialogue->state == DIALOGUE_SELECTED &&
-		dialogue->n_told != dialogue->user->n_messages) {
-		put_exists(dialogue);
+	if (has_news(dialogue)) {
+		put_news(dialogue);
 	}
 	bytes_printf(&dialogue->out, "%s %s\r\n", dialogue->tag, answer);
 }
@@ -65,25 +61,66 @@ static void put_violation(struct dialogue *dialogue, const char *what)
 	bytes_printf(&dialogue->out, "%s BAD %s\r\n", dialogue->tag, what);
 }
 
-void deliver(struct house *house, const char *name, uint32_t n)
+/* wanted: the items that are asked for, in parentheses. */
+static void put_status(struct dialogue *dialogue, const struct box *box, const char *wanted)
 {
-	struct user *user = find_user(house, name);
-	user->n_messages += n;
-	LIST_FOR_EACH (node, &house->dialogues) {
-		struct dialogue *dialogue = list_entry(node, struct dialogue, node);
-		if (dialogue->user != user || dialogue->state != DIALOGUE_SELECTED ||
-			dialogue->fetch_items ||
-			(!dialogue->idle_tag[0] && !dialogue->notify_items)) {
-			continue;
+	char name[BOX_NAME_MAX];
+	uint32_t n = box->n_messages;
+	const struct {
+		const char *name;
+		uint32_t value;
+	} items[] = {{"MESSAGES", n}, {"UIDNEXT", n + 1}, {"UIDVALIDITY", 1},
+		{"UNSEEN", n - dialogue->house->users.n_messages}, {"HIGHESTMODSEQ", n + 1}};
+	const char *space = "";
+	bytes_printf(&dialogue->out, "* STATUS %s (", box_name(box, name));
+	for (size_t i = 0; i < sizeof(items) / sizeof(items[0]); i++) {
+		if (strcasestr(wanted, items[i].name)) {
+			bytes_printf(
+				&dialogue->out, "%s%s %u", space, items[i].name, items[i].value);
+			space = " ";
 		}
-		uint32_t first = dialogue->n_told + 1;
-		note(now_nsec(), dialogue->number, "push", "%u", user->n_messages);
-		put_exists(dialogue);
-		/* RFC 5465 section 5.2: the FETCH comes right behind. */
-		for (uint32_t i = first; dialogue->notify_items && i <= user->n_messages; i++) {
-			letter_put(&dialogue->out, i, dialogue->notify_items, false);
+	}
+	bytes_put_str(&dialogue->out, ")\r\n");
+}
+
+/* By NOTIFY, of a mailbox that is not open (RFC 5465 section 5.2). */
+static void put_news_elsewhere(struct dialogue *dialogue, const struct box *box)
+{
+	put_status(dialogue, box, "(MESSAGES UIDNEXT HIGHESTMODSEQ)");
+}
+
+/* Tells a client that watches. */
+static void tell(struct dialogue *dialogue, const struct box *box)
+{
+	bool is_open = dialogue->state == DIALOGUE_SELECTED && dialogue->box == box;
+	bool is_watched = is_open ? dialogue->idle_tag[0] || dialogue->notify_items
+				  : dialogue->others && dialogue->others[box->number - 1];
+	/* The tagged answer of a FETCH says it then. */
+	if (is_watched && !(is_open && dialogue->fetch_items)) {
+		note(now_nsec(), dialogue->number, "push", "%u %u", box->number, box->n_messages);
+		if (is_open) {
+			put_news(dialogue);
+		} else {
+			put_news_elsewhere(dialogue, box);
 		}
 		send_out(dialogue);
+	}
+}
+
+void deliver(struct house *house, const char *name, unsigned int number, uint32_t n)
+{
+	struct user *user = users_find(&house->users, name);
+	if (number < 1 || number > house->users.n_boxes) {
+		errno = EINVAL;
+		fail("deliver");
+	}
+	struct box *box = &user->boxes[number - 1];
+	box->n_messages += n;
+	LIST_FOR_EACH (node, &house->dialogues) {
+		struct dialogue *dialogue = list_entry(node, struct dialogue, node);
+		if (dialogue->user == user) {
+			tell(dialogue, box);
+		}
 	}
 }
 
@@ -104,7 +141,7 @@ static uint32_t number_in(const char **p, uint32_t highest)
 /* The ranges of a sequence set, without what lies behind the highest message. */
 static bool take_set(struct dialogue *dialogue, const char *set, uint32_t above)
 {
-	uint32_t highest = dialogue->user->n_messages;
+	uint32_t highest = dialogue->box->n_messages;
 	dialogue->n_ranges = dialogue->i_range = 0;
 	for (;;) {
 		uint32_t first = number_in(&set, highest), last = first;
@@ -138,7 +175,7 @@ static void advance_fetch(struct dialogue *dialogue)
 		struct range *range = &dialogue->ranges[dialogue->i_range];
 		while (range->first <= range->last) {
 			letter_put(&dialogue->out, range->first, dialogue->fetch_items,
-				range->first <= dialogue->house->n_messages);
+				range->first <= dialogue->house->users.n_messages);
 			range->first++;
 			if (bytes_len(&dialogue->out) >= PIECE) {
 				send_out(dialogue);
@@ -174,7 +211,7 @@ static void fetch(struct dialogue *dialogue, const char *args)
 static void login(struct dialogue *dialogue, const char *name)
 {
 	char answer[512];
-	dialogue->user = find_user(dialogue->house, name);
+	dialogue->user = users_find(&dialogue->house->users, name);
 	dialogue->state = DIALOGUE_AUTHENTICATED;
 	note(now_nsec(), dialogue->number, "login", "%s", dialogue->user->name);
 	snprintf(answer, sizeof(answer), "OK [CAPABILITY %s] welcome",
@@ -216,25 +253,30 @@ static void authenticate(struct dialogue *dialogue, const char *args)
 static void examine(struct dialogue *dialogue, const char *args)
 {
 	struct bytes *out = &dialogue->out;
-	uint32_t n = dialogue->user->n_messages;
-	if (strncasecmp(args, "INBOX", 5) != 0 && strncasecmp(args, "\"INBOX\"", 7) != 0) {
-		put_answer(dialogue, "NO [NONEXISTENT] INBOX alone");
+	struct box *box = users_box(&dialogue->house->users, dialogue->user, args);
+	if (!box) {
+		dialogue->state = DIALOGUE_AUTHENTICATED;
+		put_answer(dialogue, "NO [NONEXISTENT] no such mailbox");
 		return;
 	}
+	uint32_t n = box->n_messages;
 	const char *known = dialogue->has_qresync ? strcasestr(args, "(QRESYNC (1 ") : NULL;
-	bool has_modseq = strstr(dialogue->house->capabilities, "CONDSTORE");
-	dialogue->state = DIALOGUE_SELECTED;
-	bytes_put_str(out, "* FLAGS (\\Answered \\Flagged \\Deleted \\Seen \\Draft)\r\n");
-	put_exists(dialogue);
-	bytes_printf(out, "* 0 RECENT\r\n* OK [UIDVALIDITY 1] x\r\n* OK [UIDNEXT %u] x\r\n", n + 1);
-	if (has_modseq) {
-		bytes_printf(out, "* OK [HIGHESTMODSEQ %u] x\r\n", n + 1);
+	if (dialogue->state == DIALOGUE_SELECTED && dialogue->has_qresync) {
+		bytes_put_str(out, "* OK [CLOSED] x\r\n");
 	}
+	dialogue->state = DIALOGUE_SELECTED;
+	dialogue->box = box;
+	dialogue->n_told = n;
+	bytes_printf(out,
+		"* FLAGS (\\Answered \\Flagged \\Deleted \\Seen \\Draft)\r\n* %u EXISTS\r\n"
+		"* 0 RECENT\r\n* OK [UIDVALIDITY 1] x\r\n* OK [UIDNEXT %u] x\r\n"
+		"* OK [HIGHESTMODSEQ %u] x\r\n",
+		n, n + 1, n + 1);
 	if (known) {
 		uint64_t first = strtoul(known + 12, NULL, 10);
 		for (uint64_t i = first ? first : 1; i <= n; i++) {
 			letter_put(out, (uint32_t)i, LETTER_UID | LETTER_FLAGS | LETTER_MODSEQ,
-				i <= dialogue->house->n_messages);
+				i <= dialogue->house->users.n_messages);
 		}
 	}
 	put_answer(dialogue, "OK [READ-ONLY] opened");
@@ -243,8 +285,8 @@ static void examine(struct dialogue *dialogue, const char *args)
 /* Everything, or what is unseen: all that the daemon asks for. */
 static void search(struct dialogue *dialogue, const char *args)
 {
-	uint32_t first = strstr(args, "UNSEEN") ? dialogue->house->n_messages + 1 : 1;
-	uint32_t last = dialogue->user->n_messages;
+	uint32_t first = strstr(args, "UNSEEN") ? dialogue->house->users.n_messages + 1 : 1;
+	uint32_t last = dialogue->box->n_messages;
 	if (strncasecmp(args, "RETURN (ALL) ", 13) != 0) {
 		put_answer(dialogue, "BAD RETURN (ALL) alone");
 		return;
@@ -257,51 +299,71 @@ static void search(struct dialogue *dialogue, const char *args)
 	put_answer(dialogue, "OK searched");
 }
 
-static void put_status(struct dialogue *dialogue, const char *wanted)
-{
-	uint32_t n = dialogue->user->n_messages;
-	const struct {
-		const char *name;
-		uint32_t value;
-	} items[] = {{"MESSAGES", n}, {"UIDNEXT", n + 1}, {"UIDVALIDITY", 1},
-		{"UNSEEN", n - dialogue->house->n_messages}, {"HIGHESTMODSEQ", n + 1}};
-	const char *space = "";
-	bytes_put_str(&dialogue->out, "* STATUS INBOX (");
-	for (size_t i = 0; i < sizeof(items) / sizeof(items[0]); i++) {
-		if (strcasestr(wanted, items[i].name)) {
-			bytes_printf(
-				&dialogue->out, "%s%s %u", space, items[i].name, items[i].value);
-			space = " ";
-		}
-	}
-	bytes_put_str(&dialogue->out, ")\r\n");
-}
-
+/* "REFERENCE PATTERN [RETURN (... STATUS (ITEMS))]" */
 static void list(struct dialogue *dialogue, const char *args)
 {
 	const char *status = strcasestr(args, "STATUS (");
-	bytes_put_str(&dialogue->out, "* LIST (\\HasNoChildren) \"/\" INBOX\r\n");
-	if (status) {
-		put_status(dialogue, status + 7);
+	const char *pattern = strchr(args, ' ');
+	for (unsigned int i = 0; pattern && i < dialogue->house->users.n_boxes; i++) {
+		char name[BOX_NAME_MAX];
+		const struct box *box = &dialogue->user->boxes[i];
+		if (!box_fits(box, pattern + 1)) {
+			continue;
+		}
+		bytes_printf(&dialogue->out, "* LIST (\\HasNoChildren) \"/\" %s\r\n",
+			box_name(box, name));
+		if (status) {
+			put_status(dialogue, box, status + 7);
+		}
 	}
 	put_answer(dialogue, "OK listed");
 }
 
 static void status(struct dialogue *dialogue, const char *args)
 {
-	put_status(dialogue, args);
-	put_answer(dialogue, "OK told");
+	const struct box *box = users_box(&dialogue->house->users, dialogue->user, args);
+	if (box) {
+		put_status(dialogue, box, args);
+	}
+	put_answer(dialogue, box ? "OK told" : "NO [NONEXISTENT] no such mailbox");
 }
 
 static void enable(struct dialogue *dialogue, const char *args)
 {
-	dialogue->has_qresync =
-		strstr(dialogue->house->capabilities, "QRESYNC") && strcasestr(args, "QRESYNC");
+	dialogue->has_qresync = strcasestr(args, "QRESYNC");
 	bytes_printf(&dialogue->out, "* ENABLED%s\r\n", dialogue->has_qresync ? " QRESYNC" : "");
 	put_answer(dialogue, "OK enabled");
 }
 
-/* "SET [STATUS] (SELECTED (MessageNew (ITEMS) MessageExpunge) ...", or NONE. */
+/* The mailboxes that a filter beside SELECTED means: PERSONAL, or MAILBOXES with one name or a list
+ * (RFC 5465 section 6). */
+static void watch_others(struct dialogue *dialogue, const char *args)
+{
+	const struct users *users = &dialogue->house->users;
+	const char *names = strcasestr(args, "(MAILBOXES ");
+	free(dialogue->others);
+	dialogue->others = calloc(users->n_boxes, sizeof(*dialogue->others));
+	if (!dialogue->others) {
+		fail("memory");
+	}
+	if (strcasestr(args, "(PERSONAL")) {
+		memset(dialogue->others, true, users->n_boxes * sizeof(*dialogue->others));
+	} else if (names) {
+		names += strlen("(MAILBOXES ");
+		bool is_list = *names == '(';
+		names += is_list;
+		do {
+			const struct box *box = users_box(users, dialogue->user, names);
+			if (box) {
+				dialogue->others[box->number - 1] = true;
+			}
+			names += strcspn(names, " )");
+		} while (is_list && *names++ == ' ');
+	}
+}
+
+/* "SET [STATUS] (SELECTED (MessageNew (ITEMS) MessageExpunge ...)) (MAILBOXES (...) ...)", or NONE.
+ * Flags do not change here, and nothing is expunged. */
 static void notify(struct dialogue *dialogue, const char *args)
 {
 	const char *selected = strcasestr(args, "(SELECTED");
@@ -312,7 +374,28 @@ static void notify(struct dialogue *dialogue, const char *args)
 		return;
 	}
 	dialogue->notify_items = items;
+	watch_others(dialogue, args);
+	for (unsigned int i = 0; i < dialogue->house->users.n_boxes; i++) {
+		const struct box *box = &dialogue->user->boxes[i];
+		bool is_open = dialogue->state == DIALOGUE_SELECTED && dialogue->box == box;
+		if (strncasecmp(args, "SET STATUS", 10) == 0 && dialogue->others[i] && !is_open) {
+			put_news_elsewhere(dialogue, box);
+		}
+	}
 	put_answer(dialogue, "OK will tell");
+}
+
+/* RFC 4978: what follows the answer is deflated, both ways. */
+static void compress(struct dialogue *dialogue, const char *args)
+{
+	if (!strstr(dialogue->house->capabilities, "COMPRESS") || dialogue->deflated ||
+		strcasecmp(args, "DEFLATE") != 0) {
+		put_answer(dialogue, "BAD DEFLATE alone, and once");
+		return;
+	}
+	put_answer(dialogue, "OK deflating");
+	send_out(dialogue);
+	dialogue->deflated = deflated_new();
 }
 
 static void idle(struct dialogue *dialogue)
@@ -321,9 +404,10 @@ static void idle(struct dialogue *dialogue)
 	snprintf(dialogue->idle_tag, sizeof(dialogue->idle_tag), "%s", dialogue->tag);
 	bytes_put_str(&dialogue->out, "+ idling\r\n");
 	note(now, dialogue->number, "idle", NULL);
-	if (dialogue->n_told != dialogue->user->n_messages) {
-		note(now, dialogue->number, "push", "%u", dialogue->user->n_messages);
-		put_exists(dialogue);
+	if (has_news(dialogue)) {
+		note(now, dialogue->number, "push", "%u %u", dialogue->box->number,
+			dialogue->box->n_messages);
+		put_news(dialogue);
 	}
 }
 
@@ -383,6 +467,8 @@ static bool take_authenticated(struct dialogue *dialogue, const char *command)
 		enable(dialogue, args);
 	} else if ((args = after(command, "NOTIFY"))) {
 		notify(dialogue, args);
+	} else if ((args = after(command, "COMPRESS"))) {
+		compress(dialogue, args);
 	} else if (after(command, "NAMESPACE")) {
 		bytes_put_str(&dialogue->out, "* NAMESPACE ((\"\" \"/\")) NIL NIL\r\n");
 		put_answer(dialogue, "OK told");
@@ -476,8 +562,12 @@ struct dialogue *dialogue_free(struct dialogue *dialogue)
 	note(now_nsec(), dialogue->number, "closed", NULL);
 	list_remove(&dialogue->node);
 	wire_done(&dialogue->wire);
+	deflated_free(dialogue->deflated);
 	bytes_done(&dialogue->in);
 	bytes_done(&dialogue->out);
+	bytes_done(&dialogue->raw_in);
+	bytes_done(&dialogue->raw_out);
+	free(dialogue->others);
 	free(dialogue);
 	return NULL;
 }
@@ -493,9 +583,18 @@ static void greet(struct dialogue *dialogue)
 		&dialogue->out, "* OK [CAPABILITY %s] hello\r\n", dialogue->house->capabilities);
 }
 
+static bool receive(struct dialogue *dialogue)
+{
+	if (!dialogue->deflated) {
+		return wire_receive(&dialogue->wire, &dialogue->in);
+	}
+	bool goes_on = wire_receive(&dialogue->wire, &dialogue->raw_in);
+	return deflated_receive(dialogue->deflated, &dialogue->raw_in, &dialogue->in) && goes_on;
+}
+
 void dialogue_turn(struct dialogue *dialogue)
 {
-	bool goes_on = wire_receive(&dialogue->wire, &dialogue->in);
+	bool goes_on = receive(dialogue);
 	if (goes_on && dialogue->wire.is_open && dialogue->state == DIALOGUE_GREETING) {
 		greet(dialogue);
 	}

@@ -1,11 +1,11 @@
 /* What the server of the benchmark says on one connection: as much of IMAP (RFC 9051 and 3501) as a
  * client needs that watches INBOX: AUTHENTICATE PLAIN with SASL-IR (4959), ID (2971), NAMESPACE
- * (2342), ENABLE (5161), CONDSTORE and QRESYNC (7162), ESEARCH (4731), IDLE (2177), NOTIFY (5465).
+ * (2342), ENABLE (5161), CONDSTORE and QRESYNC (7162), ESEARCH (4731), IDLE (2177), NOTIFY (5465),
+ * COMPRESS=DEFLATE (4978).
  *
  * Commands may be pipelined as RFC 3501 section 5.5 allows, and no further: what is not allowed is
  * answered with BAD and noted as a violation, namely a command where DONE is due, and message
- * numbers behind a command that could have changed them. Any password is right. Every user has an
- * INBOX and nothing else.
+ * numbers behind a command that could have changed them. Any password is right.
  */
 #pragma once
 
@@ -13,22 +13,16 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "boxes.h"
 #include "util/bytes.h"
 #include "util/list.h"
 #include "wire.h"
-
-struct user {
-	struct list node;
-	char name[64];
-	uint32_t n_messages;
-};
 
 /* What dialogues have in common. */
 struct house {
 	struct network network;
 	const char *capabilities;
-	uint32_t n_messages; /* in each mailbox at first; they are \Seen */
-	struct list users;
+	struct users users;
 	struct list dialogues;
 	unsigned int n_dialogues; /* so far */
 	unsigned int n_handshakes, n_handshakes_max;
@@ -55,14 +49,18 @@ struct dialogue {
 	unsigned int number;
 	enum dialogue_state state;
 	struct user *user;
+	struct box *box; /* the one that is open */
 	struct bytes in;
 	struct bytes out;
+	struct deflated *deflated; /* NULL: nothing is */
+	struct bytes raw_in, raw_out;
 	char tag[32];      /* of the command that is being answered */
 	char idle_tag[32]; /* empty: no IDLE */
 	uint32_t n_told;   /* EXISTS as the client knows it */
 	bool has_qresync;
 	bool numbers_off;          /* by a command answered in this turn */
-	unsigned int notify_items; /* 0: no NOTIFY */
+	unsigned int notify_items; /* 0: no NOTIFY of the one that is open */
+	bool *others;              /* NOTIFY, for each mailbox: when it is not open; NULL: no */
 	unsigned int fetch_items;  /* 0: none under way */
 	size_t n_ranges, i_range;  /* of the FETCH that is under way */
 	struct range ranges[RANGES_MAX];
@@ -75,5 +73,5 @@ struct dialogue *dialogue_free(struct dialogue *dialogue);
 /* Goes on with whatever the wire allows. The dialogue may be freed. */
 void dialogue_turn(struct dialogue *dialogue);
 
-/* n new messages for a user; told at once where the client watches. */
-void deliver(struct house *house, const char *user, uint32_t n);
+/* n new messages in the user's mailbox of this number; told at once where the client watches. */
+void deliver(struct house *house, const char *user, unsigned int number, uint32_t n);

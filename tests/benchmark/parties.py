@@ -178,8 +178,8 @@ class Server(Party):
 
         return wait(look, f"{n} connections idle", seconds, [self])
 
-    def deliver(self, user, n=1):
-        self.order(f"deliver {user} {n}")
+    def deliver(self, user, mailbox=1):
+        self.order(f"deliver {user} {mailbox} 1")
 
 
 class Floor(Party):

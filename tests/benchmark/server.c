@@ -1,12 +1,14 @@
 /* The IMAP server of the benchmark: scripted, with TLS, one thread, and never the bottleneck.
  *
  *     bench-server --port N --chain FILE --key FILE [--round-trip MSEC] [--messages N]
- *                  [--notify] [--plain]
+ *                  [--mailboxes N] [--notify] [--compress]
  *
- * listens on 127.0.0.1. --round-trip simulates a network (wire.h says how). --messages: in each
- * user's INBOX at first. --notify: with NOTIFY. --plain: without CONDSTORE, QRESYNC and ESEARCH.
+ * listens on 127.0.0.1. --round-trip simulates a network (wire.h says how). --mailboxes: of each
+ * user (boxes.h); --messages: in each of them at first. --notify, --compress: with NOTIFY, with
+ * COMPRESS=DEFLATE.
  *
- * Lines on standard input are orders: "deliver USER N"; "drop" closes every connection at once.
+ * Lines on standard input are orders: "deliver USER MAILBOX N", the mailbox by its number; "drop"
+ * closes every connection at once.
  * Standard output tells what happened (note.h). It ends with its input.
  */
 #include <arpa/inet.h>
@@ -27,8 +29,9 @@
 #include "note.h"
 #include "util/bytes.h"
 
-#define CAPABILITIES "IMAP4rev1 SASL-IR AUTH=PLAIN ID ENABLE NAMESPACE IDLE UIDPLUS"
-#define EXTENSIONS   " ESEARCH CONDSTORE QRESYNC"
+#define CAPABILITIES \
+	"IMAP4rev1 SASL-IR AUTH=PLAIN ID ENABLE NAMESPACE IDLE UIDPLUS " \
+	"ESEARCH CONDSTORE QRESYNC"
 
 /* Notes are written after so much silence, or when there are so many octets of them. */
 #define NOTES_MSEC 1
@@ -40,7 +43,8 @@ struct options {
 	const char *key;
 	uint64_t round_trip_nsec;
 	bool has_notify;
-	bool is_plain;
+	bool has_compress;
+	unsigned int n_boxes;
 	uint32_t n_messages;
 };
 
@@ -52,7 +56,7 @@ static void usage(void)
 {
 	fprintf(stderr,
 		"usage: bench-server --port N --chain FILE --key FILE [--round-trip MSEC] "
-		"[--messages N] [--notify] [--plain]\n");
+		"[--messages N] [--mailboxes N] [--notify] [--compress]\n");
 	exit(2);
 }
 
@@ -61,9 +65,10 @@ static struct options parse(int argc, char **argv)
 	static const struct option names[] = {{"port", required_argument, NULL, 'p'},
 		{"chain", required_argument, NULL, 'c'}, {"key", required_argument, NULL, 'k'},
 		{"round-trip", required_argument, NULL, 'r'},
-		{"messages", required_argument, NULL, 'm'}, {"notify", no_argument, NULL, 'n'},
-		{"plain", no_argument, NULL, 'l'}, {0}};
-	struct options options = {.n_messages = 1};
+		{"messages", required_argument, NULL, 'm'},
+		{"mailboxes", required_argument, NULL, 'b'}, {"notify", no_argument, NULL, 'n'},
+		{"compress", no_argument, NULL, 'z'}, {0}};
+	struct options options = {.n_messages = 1, .n_boxes = 1};
 	int option;
 	while ((option = getopt_long(argc, argv, "", names, NULL)) != -1) {
 		switch (option) {
@@ -85,14 +90,18 @@ static struct options parse(int argc, char **argv)
 		case 'n':
 			options.has_notify = true;
 			break;
-		case 'l':
-			options.is_plain = true;
+		case 'b':
+			options.n_boxes = (unsigned int)strtoul(optarg, NULL, 10);
+			break;
+		case 'z':
+			options.has_compress = true;
 			break;
 		default:
 			usage();
 		}
 	}
-	if (optind != argc || !options.port || !options.chain || !options.key) {
+	if (optind != argc || !options.port || !options.chain || !options.key ||
+		options.n_boxes == 0) {
 		usage();
 	}
 	return options;
@@ -134,9 +143,9 @@ static void accept_all(void)
 static void obey(char *order)
 {
 	char name[64];
-	unsigned int n;
-	if (sscanf(order, "deliver %63s %u", name, &n) == 2) {
-		deliver(&house, name, n);
+	unsigned int number, n;
+	if (sscanf(order, "deliver %63s %u %u", name, &number, &n) == 3) {
+		deliver(&house, name, number, n);
 	} else if (strcmp(order, "drop") == 0) {
 		LIST_FOR_EACH_SAFE (node, &house.dialogues) {
 			dialogue_free(list_entry(node, struct dialogue, node));
@@ -229,11 +238,13 @@ int main(int argc, char **argv)
 		setrlimit(RLIMIT_NOFILE, &limit);
 	}
 	snprintf(capabilities, sizeof(capabilities), CAPABILITIES "%s%s",
-		options.is_plain ? "" : EXTENSIONS, options.has_notify ? " NOTIFY" : "");
+		options.has_notify ? " NOTIFY" : "",
+		options.has_compress ? " COMPRESS=DEFLATE" : "");
 	int poll = epoll_create1(EPOLL_CLOEXEC);
 	house.capabilities = capabilities;
-	house.n_messages = options.n_messages;
-	list_init(&house.users);
+	house.users.n_boxes = options.n_boxes;
+	house.users.n_messages = options.n_messages;
+	list_init(&house.users.list);
 	list_init(&house.dialogues);
 	network_init(&house.network, poll, options.round_trip_nsec, options.chain, options.key);
 	start_listening(options.port);
