@@ -25,7 +25,7 @@
  *   net/        one stream of octets to a server
  *     stream                      what the rest of the program sees of it
  *     resolve, address, dial, proxy    how it is connected
- *     wire, tls, tls_certificate, ticket, deflate    what it goes through
+ *     wire, tls, tls_trust, tls_certificate, ticket, deflate    what it goes through
  *     network, path               news of this machine's network, and what they mean
  *
  *   mime/       header texts and bodies as people read them

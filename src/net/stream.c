@@ -504,7 +504,7 @@ int stream_new(struct turn *turn, struct task *owner, const struct stream_target
 	stream->readable.data = stream;
 	stream->writable.data = stream;
 	stream->name = without_final_dot(target->host);
-	if (!stream->name || tls_trust_get(&target->trust, &stream->trust) < 0) {
+	if (!stream->name || tls_trust_get(turn, &target->trust, &stream->trust) < 0) {
 		stream_free(stream);
 		return -ENOMEM;
 	}

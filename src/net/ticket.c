@@ -7,6 +7,7 @@
 struct ticket {
 	struct list node;
 	uint64_t source;
+	struct ticket_life life;
 	struct bytes octets;
 	char key[];
 };
@@ -24,7 +25,8 @@ static struct ticket *ticket_free(struct ticket *ticket)
 	return NULL;
 }
 
-void ticket_put(const char *key, uint64_t source, struct span octets)
+void ticket_put(
+	const char *key, uint64_t source, const struct ticket_life *life, struct span octets)
 {
 	size_t key_size = strlen(key) + 1;
 	struct ticket *ticket = calloc(1, sizeof(*ticket) + key_size);
@@ -32,6 +34,7 @@ void ticket_put(const char *key, uint64_t source, struct span octets)
 		return;
 	}
 	ticket->source = source;
+	ticket->life = *life;
 	memcpy(ticket->key, key, key_size);
 	bytes_init(&ticket->octets);
 	bytes_put(&ticket->octets, octets.data, octets.len);
@@ -52,14 +55,24 @@ void ticket_put(const char *key, uint64_t source, struct span octets)
 	n_tickets++;
 }
 
-void ticket_take(const char *key, struct bytes *ret_ticket)
+void ticket_take(
+	const char *key, time_t now, struct ticket_life *ret_life, struct bytes *ret_ticket)
 {
-	for (struct list *node = tickets.prev; node != &tickets; node = node->prev) {
+	struct list *before;
+	for (struct list *node = tickets.prev; node != &tickets; node = before) {
 		struct ticket *ticket = list_entry(node, struct ticket, node);
-		if (strcmp(ticket->key, key) == 0) {
+		before = node->prev;
+		if (strcmp(ticket->key, key) != 0) {
+			continue;
+		}
+		bool is_alive = ticket_is_alive(&ticket->life, now);
+		if (is_alive) {
+			*ret_life = ticket->life;
 			*ret_ticket = ticket->octets;
 			bytes_init(&ticket->octets);
-			ticket_free(ticket);
+		}
+		ticket_free(ticket);
+		if (is_alive) {
 			return;
 		}
 	}

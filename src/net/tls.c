@@ -1,47 +1,28 @@
 #include <errno.h>
-#include <fcntl.h>
 #include <gnutls/gnutls.h>
-#include <gnutls/x509.h>
-#include <malloc.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
+#include <time.h>
 
 #include "net/address.h"
 #include "net/ticket.h"
 #include "net/tls.h"
 #include "net/tls_certificate.h"
-#include "util/list.h"
-
-/* No SHA-1 signatures; the profile asks for 112 bits, RSA and DH of 2048, in the chain, too.
- * Renegotiation is refused, but a server has to be safe from its being spliced in (RFC 5746). */
-#define PRIORITIES \
-	"NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2:-SIGN-RSA-SHA1:-SIGN-ECDSA-SHA1" \
-	":%SAFE_RENEGOTIATION:%PROFILE_MEDIUM"
+#include "net/tls_trust.h"
 
 /* Records without data that a peer may send in a row (warnings, requests to renegotiate, tickets),
  * before it is thought to play with us. */
 #define N_IDLE_RECORDS_MAX 32
-
-struct tls_trust {
-	struct list node;
-	unsigned int n_references;
-	unsigned int n_handshakes; /* while some are under way, the authorities are loaded */
-	char *ca_file;
-	char *fingerprint;
-	char *client_certificate;
-	char *client_key;
-	gnutls_certificate_credentials_t credentials; /* NULL before the first handshake */
-};
 
 struct tls {
 	struct tls_trust *trust;
 	struct wire *wire; /* borrowed */
 	const char *host;  /* borrowed */
 	uint16_t port;
-	bool is_shaking; /* counted in the trust's handshakes */
 	bool is_verified;
+	struct tls_mark mark;    /* the authorities by which the server was found good */
+	struct ticket_life life; /* of the tickets that come of it */
 	bool has_kept_ticket;
 	bool has_ended; /* the server says nothing more */
 	uint64_t id;    /* of the session, among all */
@@ -49,200 +30,35 @@ struct tls {
 	struct failure *failure; /* borrowed, while a handshake goes on */
 };
 
-static struct {
-	struct list trusts;
-	gnutls_priority_t priorities; /* while there are trusts */
-	uint64_t last_id;
-} shared = {
-	.trusts = {.next = &shared.trusts, .prev = &shared.trusts},
-};
+/* So long what is found out by one check of a certificate holds for sessions that are resumed. RFC
+ * 8446 section 4.6.1 wants an end to what is derived from a single handshake, in view of revocation
+ * and of the time since the server's last signature. */
+#define LIFE_SEC (24 * 60 * 60)
 
-/* Trust */
+static uint64_t last_id;
 
-static bool is_same(const char *a, const char *b)
-{
-	return a == b || (a && b && strcmp(a, b) == 0);
-}
+/* Tickets
+ *
+ * A session that is resumed proves that the other side has the secret which it shared with us when
+ * its certificate was checked (RFC 8446 section 2.2): it is the same server, under the name that is
+ * part of the key here, and so nothing of the chain has to be looked at again, as long as looking
+ * would come to the same. Whatever could change that makes the ticket one that is not offered, and
+ * the full handshake that follows brings the server's certificate of today, and the full check: the
+ * way to trust is part of the key, and so are the authorities themselves as they were when they
+ * were asked; a ticket dies with the first certificate of the chain that ends, and a day after the
+ * check in any case, whatever tickets have come of it since; a clock that was set back ends it,
+ * too. Where nobody can tell whether the authorities are the same, the chain is checked again. */
 
-static bool copy_string(const char *source, char **ret_copy)
-{
-	*ret_copy = source ? strdup(source) : NULL;
-	return !source || *ret_copy;
-}
-
-struct tls_trust *tls_trust_unref(struct tls_trust *trust)
-{
-	if (!trust || --trust->n_references > 0) {
-		return NULL;
-	}
-	list_remove(&trust->node);
-	if (trust->credentials) {
-		gnutls_certificate_free_credentials(trust->credentials);
-	}
-	free(trust->ca_file);
-	free(trust->fingerprint);
-	free(trust->client_certificate);
-	free(trust->client_key);
-	free(trust);
-	if (list_is_empty(&shared.trusts) && shared.priorities) {
-		gnutls_priority_deinit(shared.priorities);
-		shared.priorities = NULL;
-	}
-	return NULL;
-}
-
-int tls_trust_get(const struct stream_trust *wanted, struct tls_trust **ret_trust)
-{
-	LIST_FOR_EACH (node, &shared.trusts) {
-		struct tls_trust *trust = list_entry(node, struct tls_trust, node);
-		if (is_same(trust->ca_file, wanted->ca_file) &&
-			is_same(trust->fingerprint, wanted->fingerprint) &&
-			is_same(trust->client_certificate, wanted->client_certificate) &&
-			is_same(trust->client_key, wanted->client_key)) {
-			trust->n_references++;
-			*ret_trust = trust;
-			return 0;
-		}
-	}
-	struct tls_trust *trust = calloc(1, sizeof(*trust));
-	if (!trust) {
-		return -ENOMEM;
-	}
-	trust->n_references = 1;
-	list_append(&shared.trusts, &trust->node);
-	if (!copy_string(wanted->ca_file, &trust->ca_file) ||
-		!copy_string(wanted->fingerprint, &trust->fingerprint) ||
-		!copy_string(wanted->client_certificate, &trust->client_certificate) ||
-		!copy_string(wanted->client_key, &trust->client_key)) {
-		tls_trust_unref(trust);
-		return -ENOMEM;
-	}
-	*ret_trust = trust;
-	return 0;
-}
-
-/* GnuTLS has no words for a file that is not there. */
-static int fail_file(struct failure *failure, const char *option, const char *path, int r)
-{
-	const char *reason = gnutls_strerror(r);
-	if (!strstr(path, "pkcs11:")) {
-		int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-		if (fd < 0) {
-			reason = strerror(errno);
-		} else {
-			close(fd);
-		}
-	}
-	failure_set(failure, FAILURE_CONFIG_INVALID, "%s %.120s cannot be used: %s", option, path,
-		reason);
-	return -EINVAL;
-}
-
-static int verify(gnutls_session_t session);
-
-static int make_credentials(struct tls_trust *trust, struct failure *failure)
-{
-	if (gnutls_certificate_allocate_credentials(&trust->credentials) < 0) {
-		trust->credentials = NULL;
-		return -ENOMEM;
-	}
-	gnutls_certificate_set_verify_function(trust->credentials, verify);
-	if (trust->client_certificate) {
-		const char *key = trust->client_key ? trust->client_key : trust->client_certificate;
-		int r = gnutls_certificate_set_x509_key_file2(trust->credentials,
-			trust->client_certificate, key, GNUTLS_X509_FMT_PEM, NULL, 0);
-		if (r < 0) {
-			/* The next attempt reads the files again. */
-			gnutls_certificate_free_credentials(trust->credentials);
-			trust->credentials = NULL;
-			bool is_key =
-				trust->client_key && access(trust->client_certificate, R_OK) == 0;
-			return is_key ? fail_file(failure, "client-key", key, r)
-				      : fail_file(failure, "client-certificate",
-						trust->client_certificate, r);
-		}
-	}
-	return 0;
-}
-
-static int load_authorities(struct tls_trust *trust, struct failure *failure)
-{
-	if (trust->fingerprint) {
-		return 0;
-	}
-	if (!trust->ca_file) {
-		/* None at all is no mistake of the file: then no certificate is good. */
-		(void)gnutls_certificate_set_x509_system_trust(trust->credentials);
-		return 0;
-	}
-	int r = gnutls_certificate_set_x509_trust_file(
-		trust->credentials, trust->ca_file, GNUTLS_X509_FMT_PEM);
-	return r > 0 ? 0
-		     : fail_file(failure, "ca-file", trust->ca_file,
-			       r < 0 ? r : GNUTLS_E_NO_CERTIFICATE_FOUND);
-}
-
-/* The authorities of a system take some megabytes. */
-static void unload_authorities(struct tls_trust *trust)
-{
-	if (trust->fingerprint) {
-		return;
-	}
-	gnutls_x509_trust_list_t none;
-	if (gnutls_x509_trust_list_init(&none, 0) == 0) {
-		/* Frees the list that was there. */
-		gnutls_certificate_set_trust_list(trust->credentials, none, 0);
-#ifdef __GLIBC__
-		malloc_trim(0);
-#endif
-	}
-}
-
-static void end_handshake(struct tls *tls)
-{
-	if (tls->is_shaking) {
-		tls->is_shaking = false;
-		if (--tls->trust->n_handshakes == 0) {
-			unload_authorities(tls->trust);
-		}
-	}
-}
-
-static int begin_handshake(struct tls *tls, struct failure *failure)
-{
-	struct tls_trust *trust = tls->trust;
-	int error = 0;
-	if (!trust->credentials) {
-		error = make_credentials(trust, failure);
-	}
-	if (error == 0 && trust->n_handshakes == 0) {
-		error = load_authorities(trust, failure);
-	}
-	if (error == 0) {
-		trust->n_handshakes++;
-		tls->is_shaking = true;
-	}
-	return error;
-}
-
-/* Tickets */
-
-/* All that the server's identity and our trust in it depend on. NULL when out of memory. */
+/* NULL when out of memory. */
 static char *ticket_key(const struct tls *tls)
 {
-	const struct tls_trust *trust = tls->trust;
 	struct bytes key;
 	bytes_init(&key);
 	bytes_printf(&key, "%s\n%u", tls->host, tls->port);
-	const char *parts[] = {
-		trust->ca_file,
-		trust->fingerprint,
-		trust->client_certificate,
-		trust->client_key,
-	};
-	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
-		bytes_put_str(&key, parts[i] ? "\n" : "\n-");
-		bytes_put_str(&key, parts[i] ? parts[i] : "");
+	tls_trust_put_key(tls->trust, &key);
+	bytes_put_char(&key, '\n');
+	for (size_t i = 0; tls->mark.is_known && i < sizeof(tls->mark.digest); i++) {
+		bytes_printf(&key, "%02x", tls->mark.digest[i]);
 	}
 	char *result = bytes_steal(&key);
 	bytes_done(&key);
@@ -251,13 +67,14 @@ static char *ticket_key(const struct tls *tls)
 
 static void offer_ticket(struct tls *tls)
 {
+	tls_trust_look(tls->trust, &tls->mark);
 	char *key = ticket_key(tls);
 	if (!key) {
 		return;
 	}
 	struct bytes ticket;
 	bytes_init(&ticket);
-	ticket_take(key, &ticket);
+	ticket_take(key, time(NULL), &tls->life, &ticket);
 	struct span octets = bytes_span(&ticket);
 	if (octets.len > 0) {
 		/* One that is too old or damaged only costs a full handshake. */
@@ -277,7 +94,8 @@ static void keep_ticket(struct tls *tls)
 	gnutls_datum_t ticket = {0};
 	char *key = ticket_key(tls);
 	if (key && gnutls_session_get_data2(tls->session, &ticket) == 0) {
-		ticket_put(key, tls->id, (struct span){.data = ticket.data, .len = ticket.size});
+		ticket_put(key, tls->id, &tls->life,
+			(struct span){.data = ticket.data, .len = ticket.size});
 		explicit_bzero(ticket.data, ticket.size);
 		gnutls_free(ticket.data);
 	}
@@ -335,11 +153,12 @@ static int name_server(struct tls *tls)
 	return gnutls_server_name_set(tls->session, GNUTLS_NAME_DNS, tls->host, len);
 }
 
-static int init_session(struct tls *tls)
+static int verify(gnutls_session_t session);
+
+static int init_session(struct tls *tls, gnutls_certificate_credentials_t credentials)
 {
-	if (!shared.priorities &&
-		gnutls_priority_init2(&shared.priorities, PRIORITIES, NULL, 0) < 0) {
-		shared.priorities = NULL;
+	gnutls_priority_t priorities;
+	if (tls_trust_priorities(&priorities) < 0) {
 		return -ENOMEM;
 	}
 	/* The one certificate that was configured is meant, whatever issuers a server lists. */
@@ -349,14 +168,14 @@ static int init_session(struct tls *tls)
 		return -ENOMEM;
 	}
 	gnutls_session_set_ptr(tls->session, tls);
+	gnutls_session_set_verify_function(tls->session, verify);
 	gnutls_transport_set_ptr(tls->session, tls);
 	gnutls_transport_set_vec_push_function(tls->session, push);
 	gnutls_transport_set_pull_function(tls->session, pull);
 	gnutls_transport_set_pull_timeout_function(tls->session, pull_timeout);
 	gnutls_handshake_set_timeout(tls->session, GNUTLS_INDEFINITE_TIMEOUT);
-	if (gnutls_priority_set(tls->session, shared.priorities) < 0 ||
-		gnutls_credentials_set(
-			tls->session, GNUTLS_CRD_CERTIFICATE, tls->trust->credentials) < 0 ||
+	if (gnutls_priority_set(tls->session, priorities) < 0 ||
+		gnutls_credentials_set(tls->session, GNUTLS_CRD_CERTIFICATE, credentials) < 0 ||
 		name_server(tls) < 0) {
 		return -ENOMEM;
 	}
@@ -371,15 +190,15 @@ int tls_new(struct tls_trust *trust, struct wire *wire, const char *host, uint16
 	if (!tls) {
 		return -ENOMEM;
 	}
-	trust->n_references++;
-	tls->trust = trust;
+	tls->trust = tls_trust_ref(trust);
 	tls->wire = wire;
 	tls->host = host;
 	tls->port = port;
-	tls->id = ++shared.last_id;
-	int error = begin_handshake(tls, failure);
+	tls->id = ++last_id;
+	gnutls_certificate_credentials_t credentials;
+	int error = tls_trust_credentials(trust, &credentials, failure);
 	if (error == 0) {
-		error = init_session(tls);
+		error = init_session(tls, credentials);
 	}
 	if (error < 0) {
 		tls_free(tls);
@@ -394,7 +213,6 @@ struct tls *tls_free(struct tls *tls)
 	if (!tls) {
 		return NULL;
 	}
-	end_handshake(tls);
 	if (tls->session) {
 		gnutls_deinit(tls->session);
 	}
@@ -403,17 +221,44 @@ struct tls *tls_free(struct tls *tls)
 	return NULL;
 }
 
-/* Called by GnuTLS before anything of ours but the hello is sent, our certificate included. */
+static int check(struct tls *tls)
+{
+	int error = tls_trust_load(tls->trust, &tls->mark, tls->failure);
+	if (error == 0) {
+		error = tls_certificate_check(
+			tls->session, tls->host, tls_trust_fingerprint(tls->trust), tls->failure);
+	}
+	tls->is_verified = error == 0;
+	return error == 0 ? 0
+			  : (error == -ENOMEM ? GNUTLS_E_MEMORY_ERROR : GNUTLS_E_CERTIFICATE_ERROR);
+}
+
+/* Called by GnuTLS in a full handshake, before anything of ours but the hello is sent, our
+ * certificate included. */
 static int verify(gnutls_session_t session)
 {
 	struct tls *tls = gnutls_session_get_ptr(session);
-	int error =
-		tls_certificate_check(session, tls->host, tls->trust->fingerprint, tls->failure);
-	if (error == -ENOMEM) {
-		return GNUTLS_E_MEMORY_ERROR;
+	int r = check(tls);
+	if (r == 0) {
+		time_t now = time(NULL);
+		/* One that is trusted whatever its dates has no end. */
+		time_t end = tls_trust_fingerprint(tls->trust) ? INT64_MAX
+							       : tls_certificate_end(session);
+		tls->life = (struct ticket_life){
+			.first = now,
+			.last = end < now + LIFE_SEC ? end : now + LIFE_SEC,
+		};
 	}
-	tls->is_verified = error == 0;
-	return error < 0 ? GNUTLS_E_CERTIFICATE_ERROR : 0;
+	return r;
+}
+
+/* See above for what is not looked at. The fingerprint is cheap. */
+static int verify_resumed(struct tls *tls)
+{
+	bool is_vouched_for = tls->mark.is_known && !tls_trust_fingerprint(tls->trust) &&
+		ticket_is_alive(&tls->life, time(NULL));
+	tls->is_verified = is_vouched_for;
+	return is_vouched_for ? 0 : check(tls);
 }
 
 static void tell(const struct tls *tls, int r, struct failure *failure)
@@ -464,15 +309,14 @@ int tls_handshake(struct tls *tls, struct failure *failure)
 		return -EAGAIN;
 	}
 	if (r == 0 && !tls->is_verified) {
-		/* Resumed: what was good then may have expired, or the trust may have changed. */
-		r = verify(tls->session);
+		r = verify_resumed(tls);
 	}
 	tls->failure = NULL;
 	if (r < 0) {
 		(void)gnutls_alert_send_appropriate(tls->session, r);
 		tell(tls, r, failure);
 	}
-	end_handshake(tls);
+	tls_trust_rest(tls->trust);
 	return r < 0 ? -EPROTO : 0;
 }
 

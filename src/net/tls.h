@@ -1,9 +1,8 @@
 /* TLS 1.2 and 1.3 over a wire (RFC 5246, RFC 8446), as a client; the one place that knows GnuTLS.
  *
  * What sessions have in common is shared: one set of priorities, and one set of credentials for
- * each way to trust. The authorities of the system are loaded when a handshake begins while none is
- * under way, and freed when the last one has ended. Resumption is by tickets (net/ticket.h), and
- * the certificate is checked again then. It does not renegotiate.
+ * each way to trust (net/tls_trust.h). Resumption is by tickets (net/ticket.h), for as long as the
+ * check of the certificate would come to the same. It does not renegotiate.
  */
 #pragma once
 
@@ -12,22 +11,14 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#include "net/stream.h"
+#include "net/tls_trust.h"
 #include "net/wire.h"
 #include "util/bytes.h"
 #include "util/failure.h"
 
 struct tls;
-struct tls_trust;
 
-/* A reference to what is shared by all streams with this trust; files are read at the first
- * handshake. 0 or -ENOMEM. */
-int tls_trust_get(const struct stream_trust *trust, struct tls_trust **ret_trust);
-
-/* Gives a reference back. NULL is allowed. Returns NULL. */
-struct tls_trust *tls_trust_unref(struct tls_trust *trust);
-
-/* A session whose handshake is yet to come. trust, wire and host are borrowed. 0; -EINVAL with the
+/* A session whose handshake is yet to come. wire and host are borrowed. 0; -EINVAL with the
  * failure set (FAILURE_CONFIG_INVALID: a file that cannot be used); -ENOMEM. */
 int tls_new(struct tls_trust *trust, struct wire *wire, const char *host, uint16_t port,
 	struct tls **ret_tls, struct failure *failure);

@@ -305,3 +305,36 @@ int tls_certificate_check(gnutls_session_t session, const char *host, const char
 	put_status(&words, status, chain, n_chain, leaf, host);
 	return refuse(failure, host, &words, actual);
 }
+
+static time_t earlier(time_t end, gnutls_x509_crt_t certificate)
+{
+	time_t other = gnutls_x509_crt_get_expiration_time(certificate);
+	if (other < 0) {
+		return 0;
+	}
+	return other < end ? other : end;
+}
+
+/* More than the path that was taken, perhaps: never later than its end. */
+time_t tls_certificate_end(gnutls_session_t session)
+{
+	unsigned int n_chain = 0;
+	const gnutls_datum_t *chain = gnutls_certificate_get_peers(session, &n_chain);
+	time_t end = INT64_MAX;
+	void *credentials;
+	if (gnutls_credentials_get(session, GNUTLS_CRD_CERTIFICATE, &credentials) < 0) {
+		return 0;
+	}
+	for (unsigned int i = 0; i < n_chain; i++) {
+		__attribute__((cleanup(release_certificate))) gnutls_x509_crt_t certificate = NULL;
+		gnutls_x509_crt_t issuer; /* borrowed */
+		if (import(&chain[i], &certificate) < 0) {
+			return 0;
+		}
+		end = earlier(end, certificate);
+		if (gnutls_certificate_get_issuer(credentials, certificate, &issuer, 0) == 0) {
+			end = earlier(end, issuer);
+		}
+	}
+	return n_chain > 0 ? end : 0;
+}

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <gnutls/gnutls.h>
+#include <time.h>
 
 #include "util/failure.h"
 
@@ -13,3 +14,7 @@
  * 0; -EPERM with FAILURE_CERTIFICATE_INVALID; -ENOMEM. */
 int tls_certificate_check(gnutls_session_t session, const char *host, const char *fingerprint,
 	struct failure *failure);
+
+/* The last second, since 1970, at which all of a chain that was found good is valid: the peer's
+ * certificates and their issuers among the authorities. 0 when one of them cannot be read. */
+time_t tls_certificate_end(gnutls_session_t session);

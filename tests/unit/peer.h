@@ -68,6 +68,8 @@ static inline bool peer_start_tls(struct peer *peer)
 		peer->session, server->priorities ? server->priorities : "NORMAL", NULL);
 	gnutls_credentials_set(peer->session, GNUTLS_CRD_CERTIFICATE, server->credentials);
 	gnutls_session_ticket_enable_server(peer->session, &server->ticket_key);
+	/* As long as RFC 8446 section 4.6.1 allows: when tickets go is the client's business. */
+	gnutls_db_set_cache_expiration(peer->session, 7 * 24 * 60 * 60);
 	if (server->client_ca) {
 		gnutls_certificate_server_set_request(peer->session, GNUTLS_CERT_REQUIRE);
 	}

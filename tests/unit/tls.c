@@ -2,11 +2,15 @@
  * what is refused, in which words.
  */
 #include <dlfcn.h>
+#include <fcntl.h>
+#include <gnutls/x509.h>
 #include <netdb.h>
 #include <semaphore.h>
+#include <time.h>
 
 #include "net/stream.h"
 #include "net/ticket.h"
+#include "net/tls_trust.h"
 #include "streaming.h"
 
 #define TLS_1_2 "NORMAL:-VERS-ALL:+VERS-TLS1.2"
@@ -25,6 +29,44 @@ int getaddrinfo(const char *name, const char *service, const struct addrinfo *hi
 	*(void **)&ask = dlsym(RTLD_NEXT, "getaddrinfo");
 	bool is_ours = !(hints->ai_flags & AI_NUMERICHOST) && strstr(name, "example.org");
 	return ask(is_ours ? "127.0.0.1" : name, service, hints, ret_result);
+}
+
+/* In place of the C library's, also for GnuTLS: it is later than it is. */
+static time_t ahead;
+
+time_t time(time_t *ret_time)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_REALTIME, &now);
+	if (ret_time) {
+		*ret_time = now.tv_sec + ahead;
+	}
+	return now.tv_sec + ahead;
+}
+
+/* Nobody can tell whether a file has changed. */
+static bool is_blind;
+
+int stat(const char *restrict path, struct stat *restrict status)
+{
+	if (is_blind) {
+		errno = EACCES;
+		return -1;
+	}
+	return fstatat(AT_FDCWD, path, status, 0);
+}
+
+/* How often a chain was checked. */
+static unsigned int n_checks;
+
+int gnutls_certificate_verify_peers(gnutls_session_t session, gnutls_typed_vdata_st *data,
+	unsigned int elements, unsigned int *status)
+{
+	int (*check)(gnutls_session_t, gnutls_typed_vdata_st *, unsigned int, unsigned int *) =
+		NULL;
+	*(void **)&check = dlsym(RTLD_NEXT, "gnutls_certificate_verify_peers");
+	n_checks++;
+	return check(session, data, elements, status);
 }
 
 static void note_bindings(struct peer *peer)
@@ -428,8 +470,77 @@ static void copy_file(const char *from, const char *to)
 	assert_int_equal(fclose(out), 0);
 }
 
-/* What was trusted when the ticket came is no longer when it is used. */
-static void test_resumed_certificate_is_checked(void **state)
+/* Once more, after the first connection has got its ticket. */
+static void connect_again(struct streaming *streaming)
+{
+	stream_free(streaming->stream);
+	dial(streaming);
+	await_settled(streaming);
+}
+
+static void connect_first(struct streaming *streaming, int is_1_3)
+{
+	streaming->server.priorities = is_1_3 ? TLS_1_3 : TLS_1_2;
+	connect_and_await(streaming);
+	assert_open(streaming);
+	assert_false(stream_is_resumed(streaming->stream));
+	assert_echoes(streaming, "first\r\n");
+}
+
+/* What was found out by a full handshake, and only that. */
+static void test_resumed_chain_is_vouched_for(void **state)
+{
+	(void)state;
+	for (int is_1_3 = 0; is_1_3 < 2; is_1_3++) {
+		struct streaming streaming;
+		streaming_init(&streaming);
+		n_checks = 0;
+		connect_first(&streaming, is_1_3);
+		assert_int_equal(n_checks, 1);
+		for (int again = 0; again < 3; again++) {
+			connect_again(&streaming);
+			assert_open(&streaming);
+			assert_true(stream_is_resumed(streaming.stream));
+			assert_echoes(&streaming, "again\r\n");
+		}
+		assert_int_equal(n_checks, 1);
+		/* The same server by another name, though its certificate has both. */
+		streaming.target.host = "mail.example.org";
+		connect_again(&streaming);
+		assert_open(&streaming);
+		assert_false(stream_is_resumed(streaming.stream));
+		assert_int_equal(n_checks, 2);
+		streaming_done(&streaming);
+	}
+}
+
+/* What was trusted when the ticket came is no longer when it could be used. */
+static void test_authorities_are_others_now(void **state)
+{
+	(void)state;
+	for (int i = 0; i < 4; i++) {
+		char changing[512];
+		struct streaming streaming;
+		streaming_init(&streaming);
+		copy_file("ca.pem", "changing.pem");
+		streaming.target.trust.ca_file = peer_path("changing.pem", changing);
+		connect_first(&streaming, i / 2);
+		n_checks = 0;
+		copy_file(i % 2 ? "ca.pem" : "client.pem", "changing.pem");
+		connect_again(&streaming);
+		assert_int_equal(n_checks, 1);
+		if (i % 2) {
+			assert_open(&streaming);
+			assert_false(stream_is_resumed(streaming.stream));
+		} else {
+			assert_closed(
+				&streaming, FAILURE_CERTIFICATE_INVALID, "its issuer is unknown");
+		}
+		streaming_done(&streaming);
+	}
+}
+
+static void test_nobody_can_tell_about_authorities(void **state)
 {
 	(void)state;
 	for (int is_1_3 = 0; is_1_3 < 2; is_1_3++) {
@@ -438,15 +549,130 @@ static void test_resumed_certificate_is_checked(void **state)
 		streaming_init(&streaming);
 		copy_file("ca.pem", "changing.pem");
 		streaming.target.trust.ca_file = peer_path("changing.pem", changing);
-		streaming.server.priorities = is_1_3 ? TLS_1_3 : TLS_1_2;
-		connect_and_await(&streaming);
+		is_blind = true;
+		connect_first(&streaming, is_1_3);
+		n_checks = 0;
+		connect_again(&streaming);
 		assert_open(&streaming);
-		assert_echoes(&streaming, "first\r\n");
-		stream_free(streaming.stream);
-		copy_file("bad/self-signed.pem", "changing.pem");
-		dial(&streaming);
-		await_settled(&streaming);
+		assert_true(stream_is_resumed(streaming.stream));
+		assert_int_equal(n_checks, 1);
+		assert_echoes(&streaming, "again\r\n");
+		copy_file("client.pem", "changing.pem");
+		connect_again(&streaming);
 		assert_closed(&streaming, FAILURE_CERTIFICATE_INVALID, "its issuer is unknown");
+		is_blind = false;
+		streaming_done(&streaming);
+	}
+}
+
+static void test_time_goes_by(void **state)
+{
+	(void)state;
+	static const time_t day = 24 * 60 * 60;
+	for (int is_1_3 = 0; is_1_3 < 2; is_1_3++) {
+		struct streaming streaming;
+		streaming_init(&streaming);
+		connect_first(&streaming, is_1_3);
+		/* Each time with a ticket that came of the one before. */
+		for (int i = 0; i < 3; i++) {
+			ahead += day / 4;
+			connect_again(&streaming);
+			assert_open(&streaming);
+			assert_true(stream_is_resumed(streaming.stream));
+			assert_echoes(&streaming, "again\r\n");
+		}
+		ahead += day / 4 + 60;
+		connect_again(&streaming);
+		assert_open(&streaming);
+		assert_false(stream_is_resumed(streaming.stream));
+		assert_echoes(&streaming, "anew\r\n");
+		/* Back before the check. */
+		ahead -= day;
+		connect_again(&streaming);
+		assert_open(&streaming);
+		assert_false(stream_is_resumed(streaming.stream));
+		assert_echoes(&streaming, "anew\r\n");
+		ahead = 0;
+		streaming_done(&streaming);
+	}
+	for (int is_1_3 = 0; is_1_3 < 2; is_1_3++) {
+		struct streaming streaming;
+		streaming_init(&streaming);
+		connect_first(&streaming, is_1_3);
+		ahead = 200 * 365 * day;
+		connect_again(&streaming);
+		assert_closed(&streaming, FAILURE_CERTIFICATE_INVALID, " expired on ");
+		ahead = 0;
+		streaming_done(&streaming);
+	}
+}
+
+/* The chain ends before the day does, by its last second. */
+static void test_ticket_dies_with_the_chain(void **state)
+{
+	(void)state;
+	char path[512];
+	gnutls_datum_t pem;
+	gnutls_x509_crt_t root;
+	assert_int_equal(gnutls_load_file(peer_path("ca.pem", path), &pem), 0);
+	assert_int_equal(gnutls_x509_crt_init(&root), 0);
+	assert_int_equal(gnutls_x509_crt_import(root, &pem, GNUTLS_X509_FMT_PEM), 0);
+	time_t last = gnutls_x509_crt_get_expiration_time(root);
+	gnutls_x509_crt_deinit(root);
+	gnutls_free(pem.data);
+	assert_true(last > 0);
+	for (int is_1_3 = 0; is_1_3 < 2; is_1_3++) {
+		struct streaming streaming;
+		streaming_init(&streaming);
+		ahead = 0;
+		ahead = last - time(NULL) - 3600;
+		connect_first(&streaming, is_1_3);
+		ahead += 3000;
+		connect_again(&streaming);
+		assert_open(&streaming);
+		assert_true(stream_is_resumed(streaming.stream));
+		assert_echoes(&streaming, "again\r\n");
+		ahead += 700;
+		connect_again(&streaming);
+		assert_closed(&streaming, FAILURE_CERTIFICATE_INVALID, " expired on ");
+		ahead = 0;
+		streaming_done(&streaming);
+	}
+}
+
+/* A burst loads them once; when it is over they are gone, though a session goes on. */
+static void test_authorities_go_when_the_burst_is_over(void **state)
+{
+	(void)state;
+	for (int i = 0; i < 2; i++) {
+		struct streaming streaming;
+		struct tls_trust *trust;
+		streaming_init(&streaming);
+		if (i > 0) {
+			streaming.target.trust.ca_file = NULL;
+		}
+		assert_int_equal(
+			tls_trust_get(streaming.turning.turn, &streaming.target.trust, &trust), 0);
+		server_start(&streaming.server);
+		for (int again = 0; again < 2; again++) {
+			ticket_clear();
+			stream_free(streaming.stream);
+			assert_true(tls_trust_has_authorities(trust) == (again > 0));
+			dial(&streaming);
+			await_settled(&streaming);
+			assert_int_equal(stream_state(streaming.stream),
+				i > 0 ? STREAM_CLOSED : STREAM_OPEN);
+			assert_true(tls_trust_has_authorities(trust));
+		}
+		uint64_t start = clock_now_usec();
+		while (tls_trust_has_authorities(trust)) {
+			ev_run(turn_loop(streaming.turning.turn), EVRUN_ONCE);
+		}
+		assert_true(clock_now_usec() - start >= 500 * USEC_PER_MSEC);
+		if (i == 0) {
+			assert_echoes(&streaming, "still there\r\n");
+		}
+		tls_trust_unref(trust);
 		streaming_done(&streaming);
 	}
 }
@@ -676,33 +902,56 @@ static void test_silent_handshake_has_a_deadline(void **state)
 	streaming_done(&streaming);
 }
 
+static void put(const char *key, uint64_t source, const char *octets)
+{
+	ticket_put(key, source, &(struct ticket_life){.first = 100, .last = 200}, span_of(octets));
+}
+
+static void assert_takes(const char *key, time_t now, const char *octets)
+{
+	struct bytes ticket;
+	struct ticket_life life = {0};
+	bytes_init(&ticket);
+	ticket_take(key, now, &life, &ticket);
+	assert_true(span_equal(bytes_span(&ticket), octets));
+	assert_int_equal(life.first, *octets ? 100 : 0);
+	assert_int_equal(life.last, *octets ? 200 : 0);
+	bytes_wipe(&ticket);
+}
+
 static void test_tickets(void **state)
 {
 	(void)state;
-	struct bytes ticket;
 	ticket_clear();
-	ticket_put("a", 1, span_of("a1"));
-	ticket_put("a", 2, span_of("a2"));
-	ticket_put("a", 2, span_of("a2 newer"));
-	ticket_put("b", 3, span_of("b3"));
-	static const struct {
-		const char *key;
-		const char *ticket;
-	} taken[] = {{"a", "a2 newer"}, {"a", "a1"}, {"a", ""}, {"c", ""}, {"b", "b3"}};
-	for (size_t i = 0; i < sizeof(taken) / sizeof(taken[0]); i++) {
-		bytes_init(&ticket);
-		ticket_take(taken[i].key, &ticket);
-		assert_true(span_equal(bytes_span(&ticket), taken[i].ticket));
-		bytes_wipe(&ticket);
-	}
+	put("a", 1, "a1");
+	put("a", 2, "a2");
+	put("a", 2, "a2 newer");
+	put("b", 3, "b3");
+	assert_takes("a", 150, "a2 newer");
+	assert_takes("a", 150, "a1");
+	assert_takes("a", 150, "");
+	assert_takes("c", 150, "");
+	assert_takes("b", 150, "b3");
 	for (uint64_t i = 0; i <= TICKETS_MAX; i++) {
-		ticket_put(i == 0 ? "oldest" : "other", 10 + i, span_of("x"));
+		put(i == 0 ? "oldest" : "other", 10 + i, "x");
 	}
-	bytes_init(&ticket);
-	ticket_take("oldest", &ticket);
-	assert_int_equal(bytes_len(&ticket), 0);
-	bytes_wipe(&ticket);
+	assert_takes("oldest", 150, "");
 	ticket_clear();
+}
+
+static void test_tickets_have_their_time(void **state)
+{
+	(void)state;
+	static const time_t times[] = {99, 100, 200, 201};
+	for (size_t i = 0; i < sizeof(times) / sizeof(times[0]); i++) {
+		bool is_alive = i == 1 || i == 2;
+		put("a", 1, "older");
+		put("a", 2, "newer");
+		assert_takes("a", times[i], is_alive ? "newer" : "");
+		/* What is dead stays so. */
+		assert_takes("a", 150, is_alive ? "older" : "");
+		ticket_clear();
+	}
 }
 
 static int setup(void **state)
@@ -739,7 +988,12 @@ int main(void)
 		cmocka_unit_test(test_starttls),
 		cmocka_unit_test(test_starttls_with_bad_certificate),
 		cmocka_unit_test(test_sessions_are_resumed),
-		cmocka_unit_test(test_resumed_certificate_is_checked),
+		cmocka_unit_test(test_resumed_chain_is_vouched_for),
+		cmocka_unit_test(test_authorities_are_others_now),
+		cmocka_unit_test(test_nobody_can_tell_about_authorities),
+		cmocka_unit_test(test_time_goes_by),
+		cmocka_unit_test(test_ticket_dies_with_the_chain),
+		cmocka_unit_test(test_authorities_go_when_the_burst_is_over),
 		cmocka_unit_test(test_renegotiation_is_refused),
 		cmocka_unit_test(test_records_without_data_are_limited),
 		cmocka_unit_test(test_keys_are_updated),
@@ -751,6 +1005,7 @@ int main(void)
 		cmocka_unit_test(test_cut_in_a_record_is_no_mistake_of_the_server),
 		cmocka_unit_test(test_silent_handshake_has_a_deadline),
 		cmocka_unit_test(test_tickets),
+		cmocka_unit_test(test_tickets_have_their_time),
 	};
 	return cmocka_run_group_tests(tests, setup, teardown);
 }
