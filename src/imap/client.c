@@ -319,6 +319,12 @@ static void handle_answer(
 	case COMMAND_IDLE:
 		handle_idle(client, command, response);
 		break;
+	case COMMAND_NOTIFY:
+		handle_notify(client, response);
+		break;
+	case COMMAND_CHECK:
+		notify_checked(client);
+		break;
 	case COMMAND_STATUS:
 	case COMMAND_FETCH:
 	case COMMAND_FETCH_PART:
@@ -394,6 +400,7 @@ static void handle_untagged(struct imap_client *client, const struct imap_respon
 		return;
 	case IMAP_RESPONSE_STATUS_LINE:
 		open_code(client, response);
+		notify_take_warning(client, response);
 		request = awaiting_request(client, KIND(MOVE) | KIND(COPY));
 		if (response->code == IMAP_CODE_COPYUID && request) {
 			request_take_copyuid(client, request, response);
@@ -416,7 +423,9 @@ static void handle_untagged(struct imap_client *client, const struct imap_respon
 		}
 		return;
 	case IMAP_RESPONSE_STATUS:
-		elsewhere_take(client, response);
+		if (!elsewhere_take(client, response)) {
+			notify_take_status(client, response);
+		}
 		return;
 	case IMAP_RESPONSE_SEARCH:
 	case IMAP_RESPONSE_ESEARCH:
@@ -486,6 +495,7 @@ void settle(struct imap_client *client)
 {
 	if (!client_is_over(client) && !client->is_held) {
 		follow_tell(client);
+		notify_settle(client);
 		cycle_advance(client);
 		commands_flush(client);
 	}
@@ -628,6 +638,9 @@ uint64_t imap_client_deadline(const struct imap_client *client, uint64_t *ret_sl
 	}
 	if (client->open.confirm_at && client->open.confirm_at < deadline) {
 		deadline = client->open.confirm_at;
+	}
+	if (client->notify.data_due && client->notify.data_due < deadline) {
+		deadline = client->notify.data_due;
 	}
 	if (client->renewal < deadline) {
 		deadline = client->renewal;

@@ -96,12 +96,13 @@ enum imap_event_kind {
 	/* mailbox, failure: it cannot be opened; the connection stays. If it is the watched one,
 	 * the state is READY and nothing is watched until imap_client_watch(). */
 	IMAP_EVENT_MAILBOX_FAILED,
-	/* is_in_force, as imap_client_has_notify() said at that time, has changed: NOTIFY came into
-	 * force, or is over for this connection (refused, an overflow, data that did not come).
-	 * What changed in other mailboxes may have been missed then. */
+	/* is_in_force: NOTIFY came into force (also anew, for other mailboxes), or is over for this
+	 * connection: refused, an overflow, data that did not come. What changed in the other
+	 * mailboxes may have been missed then. */
 	IMAP_EVENT_NOTIFY,
 	/* list_name, elsewhere: another mailbox than the open one has changed, in any way that
-	 * NOTIFY tells; several changes within a turn are one event. */
+	 * NOTIFY tells; several changes within a turn are one event. Also, once, the state of each
+	 * when NOTIFY comes into force. */
 	IMAP_EVENT_CHANGED_ELSEWHERE,
 	/* id, list: answer to imap_client_list(), followed by DONE. */
 	IMAP_EVENT_LISTED,
@@ -139,6 +140,8 @@ struct imap_list_item {
 
 /* What the server said of a mailbox that is not open. */
 struct imap_elsewhere {
+	bool is_push; /* because it changed; else as its state when NOTIFY came into force, which
+		       * may be the one that is known */
 	bool has_messages;
 	uint32_t messages;
 	uint32_t uidvalidity, uidnext; /* 0: not said */

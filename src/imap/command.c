@@ -8,6 +8,7 @@
 #include "imap/trace.h"
 #include "imap/utf7.h"
 #include "imap/writer.h"
+#include "util/text.h"
 
 const char *command_name(enum command_kind kind)
 {
@@ -48,6 +49,9 @@ const char *command_name(enum command_kind kind)
 		return "UID FETCH";
 	case COMMAND_IDLE:
 		return "IDLE";
+	case COMMAND_NOTIFY:
+		return "NOTIFY";
+	case COMMAND_CHECK:
 	case COMMAND_STATUS:
 		return "STATUS";
 	case COMMAND_STORE:
@@ -185,6 +189,20 @@ void command_put_mailbox(struct imap_client *client, struct command *command, co
 	}
 	imap_put_quoted(&command->text, encoded);
 	free(encoded);
+}
+
+char *take_mailbox_name(struct imap_client *client, struct span name)
+{
+	char *decoded = NULL;
+	if (client->has_utf8) {
+		decoded = text_clean(name, TEXT_ONE_LINE, 0);
+	} else if (imap_utf7_decode(name, &decoded) < 0) {
+		decoded = NULL;
+	}
+	if (!decoded) {
+		client_fail_memory(client);
+	}
+	return decoded;
 }
 
 void put_fetch_items(const struct imap_client *client, struct bytes *bytes, unsigned int items)

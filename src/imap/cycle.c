@@ -111,7 +111,7 @@ static bool has_wish(const struct imap_client *client)
 	return client->wants_pass || has_requests(client) ||
 		(client->watched && open->mailbox != client->watched) || open->is_writable ||
 		open->wants_look || open->wants_scan || open->wants_noop || open->owes_answer ||
-		runs_count(&open->pending) > 0;
+		runs_count(&open->pending) > 0 || notify_is_wanted(client);
 }
 
 /* -- the look -- */
@@ -569,7 +569,9 @@ void handle_idle(
 	bool is_quick =
 		!command->is_continued || client->now - client->idle_since < QUICK_IDLE_USEC;
 	client->renewal = USEC_NEVER;
-	if (response->status != IMAP_STATUS_OK && !command->is_done) {
+	if (client->notify.is_in_force && !command->is_done && is_quick) {
+		notify_end(client); /* it may be its fault: IDLE alone has another chance */
+	} else if (response->status != IMAP_STATUS_OK && !command->is_done) {
 		/* It has the word and not the thing. */
 		client->no_idle = true;
 	} else if (!is_quick) {
@@ -639,7 +641,7 @@ static bool can_idle(const struct imap_client *client)
 	}
 	bool wants_more = client->options.preview || is_careful(client->open.mailbox) ||
 		commands_have(client, COMMAND_LOOK_UIDS);
-	return !wants_more || !follow_has_tail(client);
+	return !wants_more || !follow_has_tail(client) || client->notify.data_due > 0;
 }
 
 static bool rescan_advances(struct imap_client *client)
@@ -661,6 +663,7 @@ static void put_flight(struct imap_client *client)
 		if (put_missing(client)) {
 			return;
 		}
+		notify_put(client);
 		if (needs_pass(client)) {
 			put_pass(client);
 		} else if (open->wants_noop) {
@@ -731,6 +734,7 @@ void cycle_advance(struct imap_client *client)
 
 void cycle_tick(struct imap_client *client)
 {
+	notify_tick(client);
 	if (client->renewal <= client->now) {
 		client->renewal = USEC_NEVER;
 		client->wants_pass = true;

@@ -3,8 +3,6 @@
 #include <strings.h>
 
 #include "imap/engine.h"
-#include "imap/utf7.h"
-#include "util/text.h"
 
 bool imap_client_asks_first(const struct imap_client *client, const struct imap_mailbox *mailbox)
 {
@@ -53,14 +51,8 @@ bool elsewhere_take(struct imap_client *client, const struct imap_response *resp
 	if (!commands_awaiting(client, KIND(STATUS))) {
 		return false;
 	}
-	char *name = NULL;
-	if (client->has_utf8) {
-		name = text_clean(status->name, TEXT_ONE_LINE, 0);
-	} else if (imap_utf7_decode(status->name, &name) < 0) {
-		name = NULL;
-	}
+	char *name = take_mailbox_name(client, status->name);
 	if (!name) {
-		client_fail_memory(client);
 		return true;
 	}
 	struct request *request = asking_for(client, name);

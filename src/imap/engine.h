@@ -63,6 +63,8 @@ enum command_kind {
 	COMMAND_LOOK_BLOCK, /* the data of some that have come */
 	COMMAND_LOOK_PART,  /* their text, for previews */
 	COMMAND_IDLE,
+	COMMAND_NOTIFY,
+	COMMAND_CHECK, /* STATUS of a mailbox that was left */
 	COMMAND_STATUS,
 	COMMAND_FETCH,
 	COMMAND_FETCH_PART,
@@ -195,10 +197,38 @@ struct open {
 	struct runs expunged; /* to be told at the end of the turn */
 };
 
+/* Another mailbox than the watched one, under NOTIFY. */
+struct other {
+	char *name;
+	bool has_changed; /* to be told at the end of the turn, as: */
+	struct imap_elsewhere elsewhere;
+	bool was_left;     /* it was visited; a STATUS is to tell whether it is still as it was: */
+	bool is_checked;   /* that STATUS is on the wire */
+	bool was_in_doubt; /* the last one found a difference */
+	struct imap_mailbox_status left;
+};
+
+/* Sorted by name. */
+struct others {
+	struct other *list;
+	size_t n;
+};
+
 /* NOTIFY (RFC 5465) on this connection. */
 struct notify {
 	char **names; /* the other mailboxes that are to be watched, in UTF-8 */
 	size_t n_names;
+	struct others asked;   /* those of the NOTIFY on the wire */
+	struct others covered; /* those of the one in force */
+	unsigned int items;    /* of new messages, as was said last */
+	bool was_sent;
+	bool is_stale;    /* it is to be said anew */
+	bool is_alone;    /* the server refused the others: the open mailbox alone */
+	bool is_in_force; /* new messages of the watched mailbox come with their data */
+	bool is_over;
+	bool has_changes;  /* of the others, to be told */
+	uint64_t data_due; /* when data that has not come is asked for; 0: nothing is missing */
+	unsigned int n_missing; /* how often in a row it did not come */
 };
 
 struct event {
@@ -300,6 +330,9 @@ void command_put(struct imap_client *client, enum command_kind kind, struct requ
 	const char *format, ...) __attribute__((format(printf, 4, 5)));
 /* A string argument that may need a literal (LITERAL+, LITERAL-, or synchronising). */
 void command_put_string(struct imap_client *client, struct command *command, const char *str);
+/* The mailbox name of a response in UTF-8, a string owned by the caller; NULL when out of memory
+ * (the client is closed then). */
+char *take_mailbox_name(struct imap_client *client, struct span name);
 /* A mailbox name: UTF-8 or modified UTF-7 as the server takes it, quoted. */
 void command_put_mailbox(struct imap_client *client, struct command *command, const char *name);
 /* The words of FETCH for the items, in parentheses. */
@@ -405,6 +438,28 @@ void cycle_tell_synchronised(struct imap_client *client);
 
 /* notify.c */
 void notify_done(struct imap_client *client);
+/* Whether NOTIFY SET is to be sent, or sent anew. */
+bool notify_is_wanted(const struct imap_client *client);
+/* Puts what is wanted before a look: it finds what NOTIFY does not tell yet. */
+void notify_put(struct imap_client *client);
+void handle_notify(struct imap_client *client, const struct imap_response *response);
+/* NOTIFY is of no use any more on this connection. NOTIFY NONE would silence the open mailbox. */
+void notify_end(struct imap_client *client);
+/* An untagged status, which may say that events are lost. */
+void notify_take_warning(struct imap_client *client, const struct imap_response *response);
+/* Whether new messages are pushed with their data, so that EXISTS alone is no reason to look. */
+bool notify_brings_data(const struct imap_client *client);
+/* Whether a message that nobody asked for is such a push. */
+bool notify_takes(struct imap_client *client, const struct imap_message *message);
+/* A STATUS that no request asked for. */
+void notify_take_status(struct imap_client *client, const struct imap_response *response);
+/* The open mailbox is being left. */
+void notify_leave(struct imap_client *client);
+/* A COMMAND_CHECK was answered. */
+void notify_checked(struct imap_client *client);
+/* The end of a turn. */
+void notify_settle(struct imap_client *client);
+void notify_tick(struct imap_client *client);
 
 /* elsewhere.c */
 /* Puts the STATUS of a mailbox that is to be refreshed. */

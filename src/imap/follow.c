@@ -249,8 +249,9 @@ void follow_exists(struct imap_client *client, uint32_t exists)
 	open->exists = exists;
 	open->has_exists = true;
 	check_count(client);
-	open->wants_look =
-		open->wants_look || (open->stage == OPEN_FOLLOWED && follow_has_tail(client));
+	open->wants_look = open->wants_look ||
+		(open->stage == OPEN_FOLLOWED && follow_has_tail(client) &&
+			!notify_brings_data(client));
 }
 
 void follow_gone(struct imap_client *client, uint32_t first, uint32_t last)
@@ -675,8 +676,9 @@ static void follow_message(struct imap_client *client, const struct imap_respons
 	if (open->stage != OPEN_FOLLOWED || client_is_over(client)) {
 		return;
 	}
-	if (is_looking(client) &&
-		(imap_mailbox_is_new(open->mailbox, uid) || runs_get(&open->pending, uid, NULL))) {
+	bool is_untold =
+		imap_mailbox_is_new(open->mailbox, uid) || runs_get(&open->pending, uid, NULL);
+	if (is_untold && (is_looking(client) || notify_takes(client, message))) {
 		take_arrival(client, imap_response_take_message(response));
 	} else if (!is_known && !imap_mailbox_is_new(open->mailbox, uid)) {
 		/* Below all that was announced, and yet unknown. */

@@ -48,6 +48,7 @@ static void put_open(struct imap_client *client)
 
 void open_mailbox(struct imap_client *client, struct imap_mailbox *mailbox, bool writable)
 {
+	notify_leave(client);
 	bool had_another = client->open.mailbox != NULL || client->open.awaits_closed;
 	open_forget(client);
 	client->open.mailbox = mailbox;

@@ -6,7 +6,6 @@
 #include <strings.h>
 
 #include "imap/engine.h"
-#include "imap/utf7.h"
 #include "imap/writer.h"
 #include "util/text.h"
 
@@ -295,11 +294,9 @@ void request_take_list(
 	}
 	struct imap_list_item item = {.delimiter = entry->delimiter,
 		.is_selectable = !(entry->attributes & IMAP_MAILBOX_NOSELECT)};
-	int r = 0;
-	if (client->has_utf8) {
-		item.name = text_clean(entry->name, TEXT_ONE_LINE, 0);
-	} else {
-		r = imap_utf7_decode(entry->name, &item.name);
+	item.name = take_mailbox_name(client, entry->name);
+	if (!item.name) {
+		return;
 	}
 	item.attributes = calloc(entry->n_words + 1, sizeof(*item.attributes));
 	for (size_t i = 0; item.attributes && i < entry->n_words; i++) {
@@ -309,7 +306,7 @@ void request_take_list(
 		}
 		item.n_attributes++;
 	}
-	if (r < 0 || !item.name || !item.attributes || item.n_attributes < entry->n_words) {
+	if (!item.attributes || item.n_attributes < entry->n_words) {
 		request->list[request->n_list++] = item;
 		client_fail_memory(client);
 		return;

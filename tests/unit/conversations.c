@@ -19,6 +19,7 @@
  *   C? LINE                the client may have said LINE, depending on how octets come
  *   E: EVENT               the client has told EVENT, see telling_put()
  *   E* N EVENT             so many events, counted as above
+ *   E? EVENT               the client may have told EVENT, depending on how octets come
  *   F: TEXT                the failure told last has TEXT in its words; F! TEXT: it has not
  *   ? STATE                the client's state
  *   T: SECONDS             time passes; the client ticks when its deadline is reached
@@ -357,10 +358,23 @@ static unsigned int items_of(const char *names)
 	return items;
 }
 
+static void call_others(struct run_state *run, char **words, size_t n)
+{
+	char *names[16];
+	for (size_t i = 0; i < n; i++) {
+		size_t len;
+		names[i] = script_expand(words[i], 0, &len);
+	}
+	imap_client_watch_others(run->client, (const char *const *)names, n, run->now);
+	for (size_t i = 0; i < n; i++) {
+		free(names[i]);
+	}
+}
+
 /* refresh ID BOX | visit ID BOX | hold | release | fetch ID BOX UIDS ITEMS | raw ID BOX UID | store
  * ID BOX UIDS +FLAG -FLAG... | move ID BOX UIDS TARGET | list ID PATTERN | cancel ID | watch BOX |
  * drop BOX | logout | secured | compressed | credentials | probe | stall (nobody takes the output)
- * | flow */
+ * | flow | others NAME... */
 static void call_intent(struct run_state *run, char *text)
 {
 	char *words[16] = {0}, *rest = NULL;
@@ -403,6 +417,8 @@ static void call_intent(struct run_state *run, char *text)
 		imap_client_watch(client,
 			strcmp(words[1], "none") == 0 ? NULL : views_find(&run->views, words[1]),
 			run->now);
+	} else if (strcmp(words[0], "others") == 0) {
+		call_others(run, words + 1, n - 1);
 	} else if (strcmp(words[0], "drop") == 0) {
 		imap_client_drop(client, views_find(&run->views, words[1]), run->now);
 	} else if (strcmp(words[0], "logout") == 0) {
@@ -520,6 +536,9 @@ static void run_line(struct run_state *run, const char *line)
 		}
 	} else if (strncmp(line, "E: ", 3) == 0) {
 		expect_told(run, line + 3);
+	} else if (strncmp(line, "E? ", 3) == 0) {
+		const char *told = telling_next(&run->telling, line + 3);
+		run->telling.next += told && strcmp(told, line + 3) == 0;
 	} else if (strncmp(line, "E* ", 3) == 0) {
 		char *end;
 		unsigned long n_times = strtoul(line + 3, &end, 10);
