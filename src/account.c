@@ -501,6 +501,7 @@ static void set_deadline(struct account *account)
 		connection_is_logged_in(account->connections[0])) {
 		due = account->listing.due;
 	}
+	due = account->glimpse_due < due ? account->glimpse_due : due;
 	/* What was to wait for long may well be late by some of it. */
 	uint64_t slack = due > now && due != USEC_NEVER ? (due - now) / 8 : 0;
 	if (task_set_deadline(&account->task, due, slack) < 0) {

@@ -45,6 +45,9 @@ enum account_state {
 /* "synchronizing" */
 const char *account_state_name(enum account_state state);
 
+/* Idle, or on its way there and back. */
+bool account_state_is_online(enum account_state state);
+
 /* -- the set -- */
 
 /* owner is woken when there are events. state is borrowed. trace_fd: where conversations are

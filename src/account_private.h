@@ -54,6 +54,9 @@ struct account {
 	enum account_state state;
 	struct failure failure;
 	uint64_t next_try_usec;
+	uint64_t left_idle;   /* as that of a mailbox */
+	uint64_t glimpse_due; /* when the first of them is shown as it is; USEC_NEVER */
+	bool has_idled;
 	uint64_t unread;
 	bool is_secure;
 	const char *tls_version;

@@ -497,18 +497,12 @@ uint64_t accounts_unread(const struct accounts *accounts)
 	return unread;
 }
 
-static bool is_online(enum account_state state)
-{
-	return state == ACCOUNT_STATE_IDLE || state == ACCOUNT_STATE_INTERRUPTING ||
-		state == ACCOUNT_STATE_SYNCHRONIZING || state == ACCOUNT_STATE_FETCHING;
-}
-
 bool accounts_is_online(const struct accounts *accounts)
 {
 	for (size_t i = 0; i < accounts->n; i++) {
 		const struct account *account = accounts->list[i];
 		for (size_t n = 0; n < account->n_mailboxes; n++) {
-			if (is_online(account->mailboxes[n]->state)) {
+			if (account_state_is_online(account->mailboxes[n]->state)) {
 				return true;
 			}
 		}

@@ -33,6 +33,12 @@ const char *account_state_name(enum account_state state)
 	return "";
 }
 
+bool account_state_is_online(enum account_state state)
+{
+	return state == ACCOUNT_STATE_IDLE || state == ACCOUNT_STATE_INTERRUPTING ||
+		state == ACCOUNT_STATE_SYNCHRONIZING || state == ACCOUNT_STATE_FETCHING;
+}
+
 struct mailbox *mailbox_new(
 	struct account *account, struct notice_queue *queue, struct state *state, const char *name)
 {
@@ -113,16 +119,24 @@ static bool is_same_failure(const struct failure *a, const struct failure *b)
 	return a->kind == b->kind && (a->kind == FAILURE_NONE || strcmp(a->text, b->text) == 0);
 }
 
-static void log_transition(const struct mailbox *mailbox, enum account_state was)
+enum log_level account_state_log_level(enum account_state state, bool *has_idled)
 {
+	bool had_idled = *has_idled;
+	*has_idled = state == ACCOUNT_STATE_IDLE || (had_idled && account_state_is_online(state));
+	return had_idled && *has_idled ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO;
+}
+
+static void log_transition(struct mailbox *mailbox, enum account_state was)
+{
+	enum log_level level = account_state_log_level(mailbox->state, &mailbox->has_idled);
 	const char *account = account_name(mailbox->account);
 	const struct failure *failure = &mailbox->failure;
 	if (failure_is_set(failure)) {
-		log_info(account, mailbox->view->name, "state=%s was=%s error=%s: %s",
+		log_line(level, account, mailbox->view->name, "state=%s was=%s error=%s: %s",
 			account_state_name(mailbox->state), account_state_name(was),
 			failure_name(failure->kind), failure->text);
 	} else {
-		log_info(account, mailbox->view->name, "state=%s was=%s",
+		log_line(level, account, mailbox->view->name, "state=%s was=%s",
 			account_state_name(mailbox->state), account_state_name(was));
 	}
 }

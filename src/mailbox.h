@@ -14,6 +14,7 @@
 #include "imap/mailbox.h"
 #include "notice.h"
 #include "util/backoff.h"
+#include "util/log.h"
 
 /* What was shown last, to see what has changed. */
 struct mailbox_shown {
@@ -37,6 +38,8 @@ struct mailbox {
 	enum account_state state;
 	struct failure failure;
 	uint64_t next_try_usec; /* since 1970, 0: none */
+	uint64_t left_idle; /* µs of CLOCK_BOOTTIME: since when idle is shown as it passes by */
+	bool has_idled;     /* account_state_log_level() */
 	const char *mode;
 	uint64_t last_sync_usec; /* since 1970, 0: never */
 
@@ -72,6 +75,10 @@ struct mailbox *mailbox_free(struct mailbox *mailbox);
 /* The view becomes what is stored, and what is about to be: the engine's changes since were lost
  * on their way. No connection may refer to it. 0 or -ENOMEM. */
 int mailbox_reload(struct mailbox *mailbox, struct state *state);
+
+/* At what level the log has it that an object enters a state: what comes and goes once it has been
+ * idle is everyday business. has_idled belongs to the object. */
+enum log_level account_state_log_level(enum account_state state, bool *has_idled);
 
 struct state_key mailbox_key(const struct mailbox *mailbox);
 

@@ -2,15 +2,21 @@
 #include <string.h>
 
 #include "account_private.h"
+#include "util/clock.h"
 #include "util/log.h"
 #include "util/text.h"
 
 static const struct failure no_failure;
 static const struct failure asleep = {FAILURE_OFFLINE, "the machine sleeps"};
 
+/* Where idle is left for news and reached again within this time, it is one step and not shown: on
+ * a short way the news would wait behind it on the bus. */
+#define GLIMPSE_USEC (10 * USEC_PER_MSEC)
+
 /* What is to be seen of a mailbox or an account. */
 struct sight {
 	enum account_state state;
+	bool is_passing;               /* it will be idle again by itself */
 	const struct failure *failure; /* borrowed */
 	uint64_t next_try_usec;
 };
@@ -43,6 +49,15 @@ static enum account_state state_of_client(enum imap_state state)
 	return ACCOUNT_STATE_CONNECTING;
 }
 
+static struct sight look_at_conversation(const struct connection *connection)
+{
+	return (struct sight){
+		.state = state_of_client(imap_client_state(connection_client(connection))),
+		.is_passing = connection_is_logged_in(connection),
+		.failure = &no_failure,
+	};
+}
+
 static struct sight look_at_connection(const struct connection *connection)
 {
 	struct sight sight = {.failure = &no_failure};
@@ -64,8 +79,7 @@ static struct sight look_at_connection(const struct connection *connection)
 		sight.state = ACCOUNT_STATE_CONNECTING;
 		break;
 	case CONNECTION_ONLINE:
-		sight.state = state_of_client(imap_client_state(connection_client(connection)));
-		break;
+		return look_at_conversation(connection);
 	case CONNECTION_CLOSING:
 		sight.state = ACCOUNT_STATE_INTERRUPTING;
 		break;
@@ -88,14 +102,10 @@ static struct sight look_at_polled(const struct account *account, const struct m
 		return account->n_connections > 0 ? look_at_connection(account->connections[0])
 						  : sight;
 	}
-	const struct imap_client *client = connection_client(visitor);
-	if (imap_client_mailbox(client) == mailbox->view) {
-		sight.state = state_of_client(imap_client_state(client));
-	} else if (mailbox->is_synchronised) {
-		sight.state = ACCOUNT_STATE_IDLE;
-	} else {
-		sight.state = ACCOUNT_STATE_SYNCHRONIZING;
+	if (imap_client_mailbox(connection_client(visitor)) == mailbox->view) {
+		return look_at_conversation(visitor);
 	}
+	sight.state = mailbox->is_synchronised ? ACCOUNT_STATE_IDLE : ACCOUNT_STATE_SYNCHRONIZING;
 	return sight;
 }
 
@@ -150,6 +160,37 @@ static void show_mode(const struct account *account, struct mailbox *mailbox)
 	}
 }
 
+static bool has_caller(const struct account *account)
+{
+	const struct list *wishes = &account->wishes;
+	for (const struct list *node = wishes->next; node != wishes; node = node->next) {
+		if (list_entry(node, const struct wish, node)->call) {
+			return true;
+		}
+	}
+	return false;
+}
+
+/* Whether it is shown as idle for a moment more. left_idle: when it was left, of the same object;
+ * 0: it was not. What callers want is shown at once. */
+static bool is_glimpse(struct account *account, enum account_state shown, const struct sight *sight,
+	bool is_called, uint64_t *left_idle)
+{
+	bool is_idle = shown == ACCOUNT_STATE_IDLE && sight->state != ACCOUNT_STATE_IDLE;
+	if (!is_idle || !sight->is_passing || !account_state_is_online(sight->state) || is_called) {
+		*left_idle = 0;
+		return false;
+	}
+	uint64_t now = turn_now(account->set->turn);
+	*left_idle = *left_idle > 0 ? *left_idle : now;
+	uint64_t due = *left_idle + GLIMPSE_USEC;
+	if (due <= now) {
+		return false;
+	}
+	account->glimpse_due = due < account->glimpse_due ? due : account->glimpse_due;
+	return true;
+}
+
 static void change(struct account *account, unsigned int properties)
 {
 	if (account->is_announced) {
@@ -165,7 +206,8 @@ static void enter(struct account *account, const struct sight *sight)
 	account->state = sight->state;
 	if (was != sight->state) {
 		properties |= ACCOUNT_PROPERTY_STATE;
-		log_info(account_name(account), NULL, "state=%s was=%s",
+		log_line(account_state_log_level(sight->state, &account->has_idled),
+			account_name(account), NULL, "state=%s was=%s",
 			account_state_name(sight->state), account_state_name(was));
 	}
 	if (account->failure.kind != sight->failure->kind ||
@@ -239,14 +281,20 @@ static struct sight look_at_first(const struct account *account)
 
 void show_account(struct account *account)
 {
+	bool is_called = has_caller(account);
+	account->glimpse_due = USEC_NEVER;
 	for (size_t i = 0; i < account->n_mailboxes; i++) {
 		struct mailbox *mailbox = account->mailboxes[i];
 		show_mode(account, mailbox);
 		struct sight sight = look_at_mailbox(account, mailbox);
-		mailbox_enter(mailbox, sight.state, sight.failure, sight.next_try_usec);
+		if (!is_glimpse(account, mailbox->state, &sight, is_called, &mailbox->left_idle)) {
+			mailbox_enter(mailbox, sight.state, sight.failure, sight.next_try_usec);
+		}
 	}
 	struct sight sight = look_at_first(account);
-	enter(account, &sight);
+	if (!is_glimpse(account, account->state, &sight, is_called, &account->left_idle)) {
+		enter(account, &sight);
+	}
 	show_security(account);
 	show_views(account);
 }
