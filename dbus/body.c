@@ -73,11 +73,13 @@ void body_put_fd(struct body *body, int fd)
 
 /* As sd-bus sees it, stricter than the specification is today: noncharacters are refused, too. What
  * text_clean() leaves out beyond that may be part of a name. */
-static bool is_fit(const char *text)
+static bool is_fit(struct span rest)
 {
-	struct span rest = span_of(text);
 	while (rest.len > 0) {
-		uint32_t c = text_next(&rest);
+		size_t n = text_plain_len(rest);
+		rest.data += n;
+		rest.len -= n;
+		uint32_t c = rest.len > 0 ? text_next(&rest) : 0;
 		if (c == TEXT_INVALID || (c >= 0xfdd0 && c <= 0xfdef) || (c & 0xfffe) == 0xfffe) {
 			return false;
 		}
@@ -85,13 +87,20 @@ static bool is_fit(const char *text)
 	return true;
 }
 
-static void put_fit(struct body *body, const char *text)
+/* As append_basic() does it, which would look at every octet once more. */
+static void put_fit(struct body *body, struct span text)
 {
-	size_t len = strlen(text);
-	if (len > UINT32_MAX) {
+	char *space;
+	if (text.len > UINT32_MAX) {
 		check(body, -EMSGSIZE);
-	} else if (count(body, sizeof(uint32_t), sizeof(uint32_t) + len + 1)) {
-		check(body, sd_bus_message_append_basic(body->message, 's', text));
+		return;
+	}
+	if (!count(body, sizeof(uint32_t), sizeof(uint32_t) + text.len + 1)) {
+		return;
+	}
+	check(body, sd_bus_message_append_string_space(body->message, text.len, &space));
+	if (body->error == 0) {
+		memcpy(space, text.data, text.len);
 	}
 }
 
@@ -100,19 +109,17 @@ void body_put_string(struct body *body, const char *text)
 	if (body->error != 0) {
 		return;
 	}
-	if (!text) {
-		text = "";
-	}
-	if (is_fit(text)) {
-		put_fit(body, text);
+	struct span span = span_of(text ? text : "");
+	if (is_fit(span)) {
+		put_fit(body, span);
 		return;
 	}
-	char *clean = text_clean(span_of(text), TEXT_LINES, 0);
+	char *clean = text_clean(span, TEXT_LINES, 0);
 	if (!clean) {
 		check(body, -ENOMEM);
 		return;
 	}
-	put_fit(body, clean);
+	put_fit(body, span_of(clean));
 	free(clean);
 }
 
@@ -172,7 +179,7 @@ void body_open_entry(struct body *body, const char *key, const char *contents)
 		return;
 	}
 	open_container(body, 'e', "sv");
-	body_put_string(body, key);
+	put_fit(body, span_of(key));
 	if (count(body, 1, 1 + strlen(contents) + 1)) {
 		open_container(body, 'v', contents);
 	}

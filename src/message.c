@@ -103,8 +103,26 @@ static int decode_strings(
 	return 0;
 }
 
+/* Where both are plain, so are they together. */
+static char *join_plain(struct span mailbox, struct span host)
+{
+	char *address = malloc(mailbox.len + 1 + host.len + 1);
+	if (address) {
+		char *end = mempcpy(address, mailbox.data, mailbox.len);
+		*end = '@';
+		end = mempcpy(end + 1, host.data, host.len);
+		*end = '\0';
+	}
+	return address;
+}
+
 static int join_address(const struct imap_address *raw, char **ret_address)
 {
+	if (raw->mailbox.len > 0 && raw->host.len > 0 && text_is_plain(raw->mailbox) &&
+		text_is_plain(raw->host)) {
+		*ret_address = join_plain(raw->mailbox, raw->host);
+		return *ret_address ? 0 : -ENOMEM;
+	}
 	struct bytes bytes;
 	bytes_init(&bytes);
 	bytes_put(&bytes, raw->mailbox.data, raw->mailbox.len);

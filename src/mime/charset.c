@@ -263,7 +263,15 @@ static void put_utf8(struct bytes *text, struct span octets)
 	}
 	octets = without_cut_character(octets);
 	while (octets.len > 0) {
-		bytes_put(text, buffer, text_encode(text_next(&octets), buffer));
+		const size_t n = text_plain_len(octets);
+
+		if (n > 0) {
+			bytes_put(text, octets.data, n);
+			octets.data += n;
+			octets.len -= n;
+		} else {
+			bytes_put(text, buffer, text_encode(text_next(&octets), buffer));
+		}
 	}
 }
 

@@ -243,11 +243,21 @@ static void decode(struct span raw, struct bytes *text)
 	bytes_done(&words.octets);
 }
 
+/* Plain as it is, and decoded already: in nearly every header. */
+static bool is_decoded(struct span raw, size_t max_chars)
+{
+	return raw.len <= max_chars && text_is_plain(raw) &&
+		(raw.len == 0 || memmem(raw.data, raw.len, "=?", 2) == NULL);
+}
+
 char *mime_header_decode(struct span raw, size_t max_chars)
 {
 	struct bytes text;
 	char *clean = NULL;
 
+	if (is_decoded(raw, max_chars)) {
+		return span_dup(raw);
+	}
 	bytes_init(&text);
 	decode(raw, &text);
 	if (text.error == 0) {
@@ -283,6 +293,10 @@ char *mime_message_id(struct span raw)
 	struct bytes id;
 	char *clean = NULL;
 
+	if (found.len > 0 && found.len <= MESSAGE_ID_MAX && text_is_plain(found) &&
+		memchr(found.data, ' ', found.len) == NULL) {
+		return span_dup(found);
+	}
 	bytes_init(&id);
 	for (size_t i = 0; i < found.len; i++) {
 		/* RFC 5322 section 3.6.4: no white space within, so folding left what is there. */

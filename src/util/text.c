@@ -1,8 +1,17 @@
 #include <stdint.h>
+#include <string.h>
 
 #include "util/text.h"
 
 #define REPLACEMENT 0xfffd
+
+/* Text is cleaned into a buffer of its own length, but at first of no more than this: what is left
+ * of it may be little. */
+#define SIZE_HIGHEST_AT_FIRST 4096
+
+/* Eight octets are looked at together, each of them this one. */
+#define EACH(octet) ((octet)*UINT64_C(0x0101010101010101))
+#define BLOCK       sizeof(uint64_t)
 
 /* A character of several octets: how many, and what the second may be (Unicode, table 3-7), which
  * shuts out overlong forms, surrogates and what lies beyond U+10FFFF. */
@@ -111,47 +120,137 @@ static bool is_white_space(uint32_t c)
 		(c >= 0x2000 && c <= 0x200a) || c == 0x202f || c == 0x205f || c == 0x3000;
 }
 
-static void put_char(struct bytes *bytes, uint32_t c)
+static uint64_t load(const uint8_t *octets)
 {
-	char buffer[4];
-	bytes_put(bytes, buffer, text_encode(c, buffer));
+	uint64_t block;
+	memcpy(&block, octets, sizeof(block));
+	return block;
 }
 
-static void clean_one_line(struct bytes *bytes, struct span span, size_t max_chars)
+/* What is below 0x20 borrows its high bit, 0x7f gets one from its neighbour's increment; the first
+ * such octet is not mistaken, whatever stands behind it. */
+static bool is_printable_block(uint64_t block)
+{
+	return ((block | (block - EACH(0x20)) | (block + EACH(0x01))) & EACH(0x80)) == 0;
+}
+
+static bool is_printable(uint8_t octet)
+{
+	return octet >= 0x20 && octet < 0x7f;
+}
+
+size_t text_plain_len(struct span span)
+{
+	size_t n = 0;
+	while (span.len - n >= BLOCK && is_printable_block(load(span.data + n))) {
+		n += BLOCK;
+	}
+	while (n < span.len && is_printable(span.data[n])) {
+		n++;
+	}
+	return n;
+}
+
+/* In printable ASCII: adding 0x7f to an octet leaves its high bit clear only where it is 0. Blocks
+ * overlap by an octet, so that every pair stands in one of them. */
+static bool has_two_blanks(struct span span)
+{
+	size_t n = 0;
+	for (; span.len - n >= BLOCK; n += BLOCK - 1) {
+		uint64_t blanks = ~((load(span.data + n) ^ EACH(' ')) + EACH(0x7f)) & EACH(0x80);
+		if (blanks & blanks << 8) {
+			return true;
+		}
+	}
+	for (; n + 1 < span.len; n++) {
+		if (span.data[n] == ' ' && span.data[n + 1] == ' ') {
+			return true;
+		}
+	}
+	return false;
+}
+
+bool text_is_plain(struct span span)
+{
+	if (span.len == 0) {
+		return true;
+	}
+	return span.data[0] != ' ' && span.data[span.len - 1] != ' ' &&
+		text_plain_len(span) == span.len && !has_two_blanks(span);
+}
+
+/* A text while it is written. */
+struct cleaning {
+	struct bytes bytes;
+	size_t n_left; /* characters that there is room for */
+};
+
+/* Takes n characters of one octet each off the front, and puts as many as there is room for. */
+static void put_plain(struct cleaning *cleaning, struct span *span, size_t n)
+{
+	size_t n_put = n < cleaning->n_left ? n : cleaning->n_left;
+	bytes_put(&cleaning->bytes, span->data, n_put);
+	cleaning->n_left -= n_put;
+	span->data += n;
+	span->len -= n;
+}
+
+static void put_char(struct cleaning *cleaning, uint32_t c)
+{
+	char buffer[4];
+	bytes_put(&cleaning->bytes, buffer, text_encode(c, buffer));
+	cleaning->n_left--;
+}
+
+static size_t word_len(struct span span)
+{
+	size_t n = 0;
+	while (n < span.len && is_printable(span.data[n]) && span.data[n] != ' ') {
+		n++;
+	}
+	return n;
+}
+
+static void clean_one_line(struct cleaning *cleaning, struct span span)
 {
 	bool is_blank_due = false;
-	size_t n_chars = 0;
 	while (span.len > 0) {
-		uint32_t c = text_next(&span);
+		size_t n = word_len(span);
+		uint32_t c = n > 0 ? span.data[0] : text_next(&span);
 		if (is_white_space(c)) {
-			is_blank_due = n_chars > 0;
+			is_blank_due = bytes_len(&cleaning->bytes) > 0;
 			continue;
 		}
 		if (text_is_control(c) || text_is_deceptive(c)) {
 			continue;
 		}
-		size_t n_more = is_blank_due ? 2 : 1;
-		if (n_more > max_chars - n_chars) {
+		if (cleaning->n_left < (is_blank_due ? 2 : 1)) {
 			return;
 		}
 		if (is_blank_due) {
-			bytes_put_char(bytes, ' ');
+			put_char(cleaning, ' ');
 			is_blank_due = false;
 		}
-		put_char(bytes, c);
-		n_chars += n_more;
+		if (n > 0) {
+			put_plain(cleaning, &span, n);
+		} else {
+			put_char(cleaning, c);
+		}
 	}
 }
 
-static void clean_lines(struct bytes *bytes, struct span span, size_t max_chars)
+static void clean_lines(struct cleaning *cleaning, struct span span)
 {
-	size_t n_chars = 0;
-	while (span.len > 0 && n_chars < max_chars) {
+	while (span.len > 0 && cleaning->n_left > 0) {
+		size_t n = text_plain_len(span);
+		if (n > 0) {
+			put_plain(cleaning, &span, n);
+			continue;
+		}
 		uint32_t c = text_next(&span);
 		bool is_kept = c == '\n' || c == '\t';
 		if (is_kept || !(text_is_control(c) || text_is_deceptive(c))) {
-			put_char(bytes, c);
-			n_chars++;
+			put_char(cleaning, c);
 		}
 	}
 }
@@ -161,27 +260,35 @@ char *text_clean(struct span span, enum text_lines lines, size_t max_chars)
 	if (max_chars == 0) {
 		max_chars = SIZE_MAX;
 	}
-	struct bytes bytes;
-	bytes_init(&bytes);
+	if (span.len <= max_chars && text_is_plain(span)) {
+		return span_dup(span);
+	}
+	struct cleaning cleaning = {.n_left = max_chars};
+	bytes_init(&cleaning.bytes);
+	size_t size = span.len < SIZE_HIGHEST_AT_FIRST ? span.len : SIZE_HIGHEST_AT_FIRST;
+	bytes_reserve(&cleaning.bytes, max_chars < size ? max_chars : size);
 	switch (lines) {
 	case TEXT_ONE_LINE:
-		clean_one_line(&bytes, span, max_chars);
+		clean_one_line(&cleaning, span);
 		break;
 	case TEXT_LINES:
-		clean_lines(&bytes, span, max_chars);
+		clean_lines(&cleaning, span);
 		break;
 	}
-	char *text = bytes_steal(&bytes);
-	bytes_done(&bytes);
+	char *text = bytes_steal(&cleaning.bytes);
+	bytes_done(&cleaning.bytes);
 	return text;
 }
 
 bool text_is_utf8(struct span span)
 {
 	while (span.len > 0) {
-		if (text_next(&span) == TEXT_INVALID) {
+		size_t n = text_plain_len(span);
+		if (n == 0 && text_next(&span) == TEXT_INVALID) {
 			return false;
 		}
+		span.data += n;
+		span.len -= n;
 	}
 	return true;
 }

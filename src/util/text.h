@@ -21,6 +21,10 @@ char *text_clean(struct span span, enum text_lines lines, size_t max_chars);
 
 bool text_is_utf8(struct span span);
 
+/* Whether it is printable ASCII with single blanks between its words: as it stands, it is one clean
+ * line. Nearly every text is. */
+bool text_is_plain(struct span span);
+
 /* The parts it is made of, for those who clean by another rule. */
 
 #define TEXT_INVALID UINT32_MAX
@@ -28,6 +32,9 @@ bool text_is_utf8(struct span span);
 /* Takes the next character off the front of a span that is not empty; TEXT_INVALID for octets that
  * are no UTF-8, as many as one U+FFFD should stand for. */
 uint32_t text_next(struct span *span);
+
+/* How many octets at the front are printable ASCII, blanks included. */
+size_t text_plain_len(struct span span);
 
 /* How many octets the character has, written to buffer; U+FFFD for TEXT_INVALID. */
 size_t text_encode(uint32_t c, char buffer[static 4]);

@@ -186,6 +186,9 @@ static void test_envelope(void **fixture)
 	add_address(raw, &envelope->from, "=?iso-8859-1?Q?J=F6rg?=", "j", "example.org");
 	add_address(raw, &envelope->to, NULL, "alone", "");
 	add_address(raw, &envelope->to, NULL, "a\xff", "b\r\nc");
+	add_address(raw, &envelope->to, NULL, "", "example.org");
+	add_address(raw, &envelope->to, NULL, "a", " example.org");
+	add_address(raw, &envelope->to, NULL, "\x01 a", "example.org");
 	struct message *message = decode(raw, MESSAGE_ENVELOPE);
 	assert_string_equal(message->subject, "Grüße and more");
 	assert_true(message->has_date);
@@ -195,10 +198,13 @@ static void test_envelope(void **fixture)
 	assert_int_equal(message->from.n, 1);
 	assert_string_equal(message->from.list[0].name, "Jörg");
 	assert_string_equal(message->from.list[0].address, "j@example.org");
-	assert_int_equal(message->to.n, 2);
+	assert_int_equal(message->to.n, 5);
 	assert_string_equal(message->to.list[0].name, "");
 	assert_string_equal(message->to.list[0].address, "alone");
 	assert_string_equal(message->to.list[1].address, "a\xef\xbf\xbd@b c");
+	assert_string_equal(message->to.list[2].address, "@example.org");
+	assert_string_equal(message->to.list[3].address, "a@ example.org");
+	assert_string_equal(message->to.list[4].address, "a@example.org");
 	assert_false(message->cc.is_present);
 	message_free(message);
 }

@@ -156,6 +156,28 @@ static void test_texts(void **state)
 	}
 }
 
+/* What is plain is taken as it is; an empty encoded word behind it has it decoded as all others. */
+static void test_plain_as_others(void **state)
+{
+	static const char *const plain[] = {"", "a", "Re: [list] What? = $12.00 (50%) ?=", "=", "?",
+		"a = ?", "jo@example.org", "~!@#$%^&*()_+{}|:\"<>?`-=[]\\;',./"};
+
+	(void)state;
+	for (size_t i = 0; i < N_ROWS(plain); i++) {
+		char decorated[128];
+
+		snprintf(decorated, sizeof(decorated), "%s =?utf-8?q?\?=", plain[i]);
+		for (size_t max_chars = 0; max_chars <= strlen(plain[i]) + 1; max_chars++) {
+			char *expected = mime_header_decode(span_of(decorated), max_chars);
+
+			assert_non_null(expected);
+			assert_text(plain[i], mime_header_decode(span_of(plain[i]), max_chars),
+				expected);
+			free(expected);
+		}
+	}
+}
+
 static void test_nul(void **state)
 {
 	static const char raw[] = "a\0b =?utf-8?q?c?=\0=?utf-8?\0?d?=";
@@ -355,12 +377,20 @@ static const struct row message_ids[] = {
 static void test_message_ids(void **state)
 {
 	struct bytes huge;
+	char long_id[1001];
 	char *id;
 
 	(void)state;
 	for (size_t i = 0; i < N_ROWS(message_ids); i++) {
 		assert_text(message_ids[i].raw, mime_message_id(span_of(message_ids[i].raw)),
 			message_ids[i].expected);
+	}
+	memset(long_id, 'a', sizeof(long_id));
+	for (size_t len = 997; len <= sizeof(long_id); len++) {
+		id = mime_message_id((struct span){(const uint8_t *)long_id, len});
+		assert_non_null(id);
+		assert_int_equal(strlen(id), len < 998 ? len : 998);
+		free(id);
 	}
 	bytes_init(&huge);
 	for (size_t i = 0; i < MEGABYTE; i++) {
@@ -478,6 +508,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_texts),
+		cmocka_unit_test(test_plain_as_others),
 		cmocka_unit_test(test_nul),
 		cmocka_unit_test(test_cut),
 		cmocka_unit_test(test_beginnings),
