@@ -12,10 +12,16 @@
 
 struct objects {
 	sd_bus *connection; /* borrowed */
-	void *tree;         /* tsearch(3): struct object by its account or mailbox */
+	sd_bus_slot *account_slot;
+	sd_bus_slot *mailbox_slot;
+	sd_bus_slot *list_slot;
+	void *by_subject; /* tsearch(3): struct object by its account or mailbox */
+	void *by_path;    /* the same, which are owned by the other */
 };
 
-void objects_init(struct objects *objects, sd_bus *connection);
+/* It must stay where it is until objects_done(), which is harmless on one that was zeroed. 0 or a
+ * negative errno. */
+int objects_init(struct objects *objects, sd_bus *connection);
 void objects_done(struct objects *objects);
 
 /* An object for the account or mailbox (borrowed), unless it has one; told on the bus by

@@ -106,13 +106,29 @@ static int add_account(struct service *service, struct account *account)
 	return error;
 }
 
+/* sd-bus wants all tables at one path to be of one kind, and those of the objects below are shared
+ * by many paths. */
+static int find_root(sd_bus *connection, const char *path, const char *interface, void *userdata,
+	void **ret_found, sd_bus_error *error)
+{
+	(void)connection;
+	(void)interface;
+	(void)error;
+	*ret_found = userdata;
+	return strcmp(path, OBJECT_ROOT_PATH) == 0;
+}
+
 /* All that is there already stands on the bus before the name is asked for, so that whoever waits
  * for the name finds it. */
 static int add_objects(struct service *service)
 {
 	sd_bus *connection = bus_connection(service->bus);
-	int error = sd_bus_add_object_vtable(connection, &service->root_slot, OBJECT_ROOT_PATH,
-		PROPERTY_ROOT_INTERFACE, root_vtable, &service->root);
+	int error = sd_bus_add_fallback_vtable(connection, &service->root_slot, OBJECT_ROOT_PATH,
+		PROPERTY_ROOT_INTERFACE, root_vtable, find_root, &service->root);
+	if (error < 0) {
+		return error;
+	}
+	error = objects_init(&service->objects, connection);
 	if (error < 0) {
 		return error;
 	}
@@ -160,7 +176,6 @@ int service_new(struct bus *bus, struct task *owner, struct accounts *accounts,
 	requests_init(&service->root.requests);
 	requests_init(&service->root.reloads);
 	requests_init(&service->reloaded);
-	objects_init(&service->objects, bus_connection(bus));
 	int error = start(service);
 	if (error < 0) {
 		service_free(service);
