@@ -9,6 +9,7 @@ import os
 import pathlib
 import re
 import resource
+import signal
 import subprocess
 import tempfile
 import time
@@ -37,6 +38,22 @@ def wait(predicate, what, seconds=SECONDS, alive=()):
         if time.monotonic() > deadline:
             raise TimeoutError(f"not within {seconds} s: {what}")
         time.sleep(0.003)
+
+
+def see_end(process):
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def check_end(name, process, complaints):
+    """It ended well, or because the whole benchmark was told to."""
+    told = [0, *(-number for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))]
+    if process.returncode not in told:
+        text = complaints.read_text(errors="replace")[-2000:]
+        raise RuntimeError(f"{name} ended with {process.returncode}: {text}")
 
 
 class Event(tuple):
@@ -111,16 +128,14 @@ class Party:
         return self.wait(reply, since=since)
 
     def close(self):
+        if self._file.closed:
+            return
         with contextlib.suppress(BrokenPipeError):
             self.process.stdin.close()
-        try:
-            self.process.wait(10)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        if not self._file.closed:
-            self.look()
-            self._file.close()
+        see_end(self.process)
+        self.look()
+        self._file.close()
+        check_end(self.name, self.process, self._complaints)
 
 
 class Server(Party):
@@ -215,6 +230,7 @@ class Mailidled:
     ):
         folder.mkdir(exist_ok=True)
         (folder / "runtime").mkdir(mode=0o700, exist_ok=True)
+        self.folder = folder
         self.server = server
         self.accounts = accounts
         texts = []
@@ -271,12 +287,10 @@ class Mailidled:
         return self._log.read_text(errors="replace")[-2000:]
 
     def close(self):
-        self.process.terminate()
-        try:
-            self.process.wait(10)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        if self.process.returncode is None:
+            self.process.terminate()
+            see_end(self.process)
+            check_end("mailidled", self.process, self._log)
 
 
 class Company:
@@ -352,13 +366,14 @@ def switches(party):
 
 
 def memory(party):
-    """PSS and what is its own alone, in octets."""
+    """PSS, all that is resident, what is its own alone, and of PSS what is of no file; octets."""
     values = {}
     for line in pathlib.Path(f"/proc/{party.pid}/smaps_rollup").read_text().splitlines()[1:]:
         name, value, _ = line.split()
         values[name.rstrip(":")] = int(value) * 1024
     return types.SimpleNamespace(
         pss=values["Pss"],
+        resident=values["Rss"],
         own=values["Private_Clean"] + values["Private_Dirty"],
         anonymous=values["Pss_Anon"],
     )

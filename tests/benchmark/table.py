@@ -1,10 +1,12 @@
-"""The table that tests/bench prints."""
+"""The table that tests/bench prints: Markdown, fit for README.md."""
 
 import dataclasses
 import datetime
+import json
 import os
 import pathlib
 import statistics
+import subprocess
 
 
 @dataclasses.dataclass
@@ -22,7 +24,7 @@ class Row:
     bar: float = None
     of_floor: bool = False
     at_least: bool = False
-    remark: str = ""
+    remarks: list = dataclasses.field(default_factory=list)
     instead: str = ""
 
     @property
@@ -34,14 +36,16 @@ class Row:
     @property
     def holds(self):
         """None: nothing is claimed."""
-        if self.bar is None or not self.values:
+        if self.bar is None:
             return None
+        if not self.values:
+            return False
         value = self.ratio if self.of_floor else statistics.median(self.values)
         return value >= self.bar if self.at_least else value <= self.bar
 
 
 def number(value):
-    if value == 0 or abs(value) >= 1000:
+    if value == int(value) or abs(value) >= 1000:
         return f"{value:,.0f}"
     return f"{value:.{2 if abs(value) >= 10 else 3}f}"
 
@@ -49,7 +53,7 @@ def number(value):
 def spread(values):
     if not values:
         return ""
-    if len(values) == 1:
+    if min(values) == max(values):
         return number(values[0])
     return f"{number(statistics.median(values))} ({number(min(values))}–{number(max(values))})"
 
@@ -70,12 +74,9 @@ def print_head():
 
 
 def print_row(row):
-    what = f"{row.what}, {row.unit}" if row.unit else row.what
-    if row.remark:
-        what += f" ({row.remark})"
     holds = {None: "", True: "yes", False: "NO"}[row.holds]
     print_cells(
-        what,
+        f"{row.what}, {row.unit}" if row.unit else row.what,
         row.instead or spread(row.values),
         spread(row.floor),
         "" if row.ratio is None else f"{row.ratio:.2f}",
@@ -84,17 +85,53 @@ def print_row(row):
     )
 
 
-def machine():
+def processor():
     for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
     return os.uname().machine
 
 
-def print_foot(rows):
+def said(*command):
+    """The first line that a command says, "" when it cannot."""
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
+    except OSError:
+        return ""
+    return done.stdout.decode().partition("\n")[0].strip() if done.returncode == 0 else ""
+
+
+def versions(top, programs):
+    """Of what takes part, in words."""
+    commit = said("git", "-C", top, "describe", "--always", "--dirty")
+    words = [said(programs / "mailidled", "--version") + (f" ({commit})" if commit else "")]
+    for name, package in (("GnuTLS", "gnutls"), ("libsystemd", "libsystemd"), ("zlib", "zlib")):
+        words.append(f"{name} {said('pkg-config', '--modversion', package)}")
+    words.append(f"dbus-daemon {said('dbus-daemon', '--version').rpartition(' ')[2]}")
+    return ", ".join(words)
+
+
+def machine():
+    return (
+        f"{datetime.date.today()}, {processor()}, {os.cpu_count()} cores, "
+        f"Linux {os.uname().release}, load {os.getloadavg()[0]:.1f}"
+    )
+
+
+def print_foot(rows, what):
+    """what: was measured, in words."""
     claims = [row.holds for row in rows if row.holds is not None]
     print(
-        f"\nMedian (least–greatest). {sum(claims)} of {len(claims)} bars hold. "
-        f"{datetime.date.today()}, {machine()}, {os.cpu_count()} cores, "
-        f"Linux {os.uname().release}, load {os.getloadavg()[0]:.1f}."
+        f"\nMedian (least–greatest). {sum(claims)} of {len(claims)} bars hold. {machine()}; {what}."
     )
+    remarks = [f"- {row.what}: {'; '.join(row.remarks)}" for row in rows if row.remarks]
+    if remarks:
+        print("\n".join(["", *remarks]))
+
+
+def write(file, rows, what):
+    """As JSON, with every sample."""
+    told = [{**dataclasses.asdict(row), "ratio": row.ratio, "holds": row.holds} for row in rows]
+    file.write(json.dumps({"machine": machine(), "what": what, "rows": told}, indent=1) + "\n")
