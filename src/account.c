@@ -26,7 +26,7 @@ struct account *account_new(struct accounts *accounts, const struct config_accou
 	list_init(&account->wishes);
 	listing_init(&account->listing);
 	task_init(&account->task, accounts->turn, work);
-	notice_init_embedded(&account->changed, ACCOUNT_EVENT_CHANGED, account, NULL);
+	notice_change_init(&account->changed, ACCOUNT_EVENT_CHANGED, account, NULL);
 	account->capabilities = calloc(1, sizeof(*account->capabilities));
 	account->key = key_new(accounts->turn, &account->task, config);
 	if (!account->capabilities || !account->key) {

@@ -49,7 +49,7 @@ struct account {
 	struct list wishes;
 	struct listing listing;
 
-	struct notice changed;
+	struct notice_change changed;
 	bool is_announced; /* the bus knows it */
 	enum account_state state;
 	struct failure failure;
@@ -85,7 +85,7 @@ struct accounts {
 	size_t n_past;
 	struct list calls;
 	uint64_t n_ids;
-	struct notice changed;
+	struct notice_change changed;
 	uint64_t unread; /* as shown */
 	bool is_online;  /* as shown */
 	bool is_held;    /* the bus is slow: nothing is read */

@@ -31,7 +31,7 @@ int accounts_new(struct turn *turn, struct task *owner, struct state *state, int
 	gate_init(&accounts->gate);
 	list_init(&accounts->dying);
 	list_init(&accounts->calls);
-	notice_init_embedded(&accounts->changed, ACCOUNT_EVENT_ROOT_CHANGED, NULL, NULL);
+	notice_change_init(&accounts->changed, ACCOUNT_EVENT_ROOT_CHANGED, NULL, NULL);
 	accounts->buffer_size = BUFFER_SIZE;
 	accounts->buffer = malloc(BUFFER_SIZE);
 	if (!accounts->buffer) {

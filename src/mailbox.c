@@ -52,7 +52,7 @@ struct mailbox *mailbox_new(
 	mailbox->state = ACCOUNT_STATE_CONNECTING;
 	runs_init(&mailbox->moved);
 	backoff_init(&mailbox->backoff, clock_random());
-	notice_init_embedded(&mailbox->changed, ACCOUNT_EVENT_MAILBOX_CHANGED, account, mailbox);
+	notice_change_init(&mailbox->changed, ACCOUNT_EVENT_MAILBOX_CHANGED, account, mailbox);
 	mailbox->view = imap_mailbox_new(name);
 	if (!mailbox->view || mailbox_reload(mailbox, state) < 0) {
 		return mailbox_free(mailbox);

@@ -29,7 +29,7 @@ struct mailbox {
 	struct account *account;    /* borrowed */
 	struct notice_queue *queue; /* borrowed */
 	struct imap_mailbox *view;
-	struct notice changed;
+	struct notice_change changed;
 	unsigned int changes; /* enum account_property: what is to be told */
 	struct mailbox_shown shown;
 	bool is_literal;   /* the configuration names it; else a pattern found it */

@@ -15,6 +15,21 @@ void notice_queue_init(struct notice_queue *queue, struct task *owner, struct st
 	list_init(&queue->told);
 }
 
+static struct notice_place *place_of(struct list *node)
+{
+	return list_entry(node, struct notice_place, node);
+}
+
+static struct notice_place *first(struct notice_queue *queue)
+{
+	return place_of(queue->notices.next);
+}
+
+static struct notice *notice_of(struct notice_place *place)
+{
+	return list_entry(place, struct notice, place);
+}
+
 static void free_deltas(struct list *deltas)
 {
 	while (!list_is_empty(deltas)) {
@@ -27,9 +42,11 @@ void notice_queue_done(struct notice_queue *queue)
 	notice_free(queue->current);
 	queue->current = NULL;
 	while (!list_is_empty(&queue->notices)) {
-		struct notice *notice = list_entry(queue->notices.next, struct notice, node);
-		list_remove(&notice->node);
-		notice_free(notice);
+		struct notice_place *place = first(queue);
+		list_remove(&place->node);
+		if (!place->is_change) {
+			notice_free(notice_of(place));
+		}
 	}
 	free_deltas(&queue->popped);
 	free_deltas(&queue->told);
@@ -41,7 +58,7 @@ struct notice *notice_new(enum account_event_kind kind)
 	if (!notice) {
 		return NULL;
 	}
-	list_init(&notice->node);
+	list_init(&notice->place.node);
 	notice->told.kind = kind;
 	notice->told.raw_fd = -1;
 	return notice;
@@ -73,7 +90,7 @@ static void free_list(struct account_event *told)
 
 struct notice *notice_free(struct notice *notice)
 {
-	if (!notice || notice->is_embedded) {
+	if (!notice) {
 		return NULL;
 	}
 	for (size_t i = 0; i < notice->told.n_messages; i++) {
@@ -99,65 +116,87 @@ static size_t measure(const struct notice *notice)
 	return size + (notice->delta ? delta_size(notice->delta) : 0);
 }
 
-void notice_queue_put(struct notice_queue *queue, struct notice *notice)
+static void put(struct notice_queue *queue, struct notice_place *place, size_t size)
 {
-	notice->size = measure(notice);
-	queue->size += notice->size;
+	place->size = size;
+	queue->size += size;
 	queue->n++;
-	list_append(&queue->notices, &notice->node);
+	list_append(&queue->notices, &place->node);
 	task_wake(queue->owner);
 }
 
-void notice_init_embedded(struct notice *notice, enum account_event_kind kind,
-	struct account *account, struct mailbox *mailbox)
+void notice_queue_put(struct notice_queue *queue, struct notice *notice)
 {
-	*notice = (struct notice){
-		.told = {.kind = kind, .account = account, .mailbox = mailbox, .raw_fd = -1},
-		.is_embedded = true,
-	};
-	list_init(&notice->node);
+	put(queue, &notice->place, measure(notice));
 }
 
-static void take(struct notice_queue *queue, struct notice *notice)
+void notice_change_init(struct notice_change *change, enum account_event_kind kind,
+	struct account *account, struct mailbox *mailbox)
 {
-	list_remove(&notice->node);
+	*change = (struct notice_change){
+		.place.is_change = true,
+		.kind = kind,
+		.account = account,
+		.mailbox = mailbox,
+	};
+	list_init(&change->place.node);
+}
+
+static void take(struct notice_queue *queue, struct notice_place *place)
+{
+	list_remove(&place->node);
 	queue->n--;
-	queue->size -= notice->size;
+	queue->size -= place->size;
 }
 
 /* Behind a reply nobody looks for what it is about. */
-static bool is_before_reply(const struct notice_queue *queue, const struct notice *notice)
+static bool is_before_reply(const struct notice_queue *queue, const struct notice_place *place)
 {
-	for (const struct list *node = notice->node.next; node != &queue->notices;
-		node = node->next) {
-		if (list_entry(node, struct notice, node)->told.kind == ACCOUNT_EVENT_REPLY) {
+	for (struct list *node = place->node.next; node != &queue->notices; node = node->next) {
+		struct notice_place *other = place_of(node);
+		if (!other->is_change && notice_of(other)->told.kind == ACCOUNT_EVENT_REPLY) {
 			return true;
 		}
 	}
 	return false;
 }
 
-void notice_queue_change(struct notice_queue *queue, struct notice *notice, unsigned int properties)
+void notice_queue_change(
+	struct notice_queue *queue, struct notice_change *change, unsigned int properties)
 {
 	if (properties == 0) {
 		return;
 	}
-	notice->told.properties |= properties;
-	if (list_is_empty(&notice->node)) {
-		notice_queue_put(queue, notice);
-	} else if (!is_before_reply(queue, notice)) {
+	change->properties |= properties;
+	if (list_is_empty(&change->place.node)) {
+		put(queue, &change->place, sizeof(*change));
+	} else if (!is_before_reply(queue, &change->place)) {
 		/* Behind what has been queued since: idle must not be shown before the news. */
-		take(queue, notice);
-		notice_queue_put(queue, notice);
+		take(queue, &change->place);
+		put(queue, &change->place, sizeof(*change));
 	}
 }
 
-void notice_withdraw(struct notice_queue *queue, struct notice *notice)
+void notice_withdraw(struct notice_queue *queue, struct notice_change *change)
 {
-	if (!list_is_empty(&notice->node)) {
-		take(queue, notice);
-		notice->told.properties = 0;
+	if (!list_is_empty(&change->place.node)) {
+		take(queue, &change->place);
+		change->properties = 0;
 	}
+}
+
+/* The event is shown as long as it is the one popped last. */
+static struct account_event *show(struct notice_queue *queue, struct notice_change *change)
+{
+	queue->shown = (struct account_event){
+		.kind = change->kind,
+		.account = change->account,
+		.mailbox = change->mailbox,
+		.properties = change->properties,
+		.raw_fd = -1,
+	};
+	change->properties = 0;
+	return &queue->shown;
 }
 
 static void append_all(struct list *target, struct list *source)
@@ -173,8 +212,12 @@ struct account_event *notice_queue_next(struct notice_queue *queue)
 {
 	queue->current = notice_free(queue->current);
 	while (!list_is_empty(&queue->notices)) {
-		struct notice *notice = list_entry(queue->notices.next, struct notice, node);
-		take(queue, notice);
+		struct notice_place *place = first(queue);
+		take(queue, place);
+		if (place->is_change) {
+			return show(queue, list_entry(place, struct notice_change, place));
+		}
+		struct notice *notice = notice_of(place);
 		if (notice->delta) {
 			list_append(&queue->popped, &notice->delta->node);
 			notice->delta = NULL;
@@ -182,11 +225,6 @@ struct account_event *notice_queue_next(struct notice_queue *queue)
 		if (notice->is_silent) {
 			notice_free(notice);
 			continue;
-		}
-		if (notice->is_embedded) {
-			queue->shown = notice->told;
-			notice->told.properties = 0;
-			return &queue->shown;
 		}
 		queue->current = notice;
 		return &notice->told;
@@ -263,11 +301,12 @@ int notice_queue_apply(
 	if (error == 0) {
 		error = apply_all(&queue->popped, key, view);
 	}
-	for (const struct list *node = queue->notices.next; error == 0 && node != &queue->notices;
+	for (struct list *node = queue->notices.next; error == 0 && node != &queue->notices;
 		node = node->next) {
-		const struct notice *notice = list_entry(node, const struct notice, node);
-		if (notice->delta && delta_is_about(notice->delta, key)) {
-			error = delta_apply(notice->delta, view);
+		struct notice_place *place = place_of(node);
+		const struct delta *delta = place->is_change ? NULL : notice_of(place)->delta;
+		if (delta && delta_is_about(delta, key)) {
+			error = delta_apply(delta, view);
 		}
 	}
 	return error;

@@ -1,7 +1,6 @@
 /* Notices: the events of the accounts on their way to the bus, in order, and behind each of them
- * the change of the state that becomes true when it has been told. Changed properties wait in an
- * event that is part of the object which they belong to: one for each object, however often they
- * change.
+ * the change of the state that becomes true when it has been told. Changed properties wait in what
+ * is part of the object that they belong to: one for each object, however often they change.
  *
  *   queued -> popped -> (with the pop that gives NULL) told -> committed
  */
@@ -15,24 +14,38 @@
 #include "util/list.h"
 #include "util/turn.h"
 
-struct notice {
+/* A place in the queue: of a notice or a change. */
+struct notice_place {
 	struct list node;
+	size_t size;
+	bool is_change;
+};
+
+struct notice {
+	struct notice_place place;
 	struct account_event told; /* what the bus is told */
 	bool is_silent;            /* nothing is told: there is a delta alone */
-	bool is_embedded;          /* in its mailbox or account, for their properties */
 	struct delta *delta;
-	size_t size;
+};
+
+/* Changed properties, embedded in their mailbox or account. */
+struct notice_change {
+	struct notice_place place;
+	enum account_event_kind kind;
+	struct account *account; /* borrowed; may be NULL, as may */
+	struct mailbox *mailbox; /* borrowed */
+	unsigned int properties;
 };
 
 struct notice_queue {
 	struct task *owner;  /* borrowed; woken when there are events */
 	struct state *state; /* borrowed */
 	struct list notices;
-	struct notice *current; /* popped last; not an embedded one */
-	struct account_event shown;
-	struct list popped; /* deltas of what was popped */
-	struct list told;   /* deltas that may be committed */
-	bool has_told;      /* some of them since the last commit, or attempt at it */
+	struct notice *current;     /* popped last */
+	struct account_event shown; /* a change that was popped last */
+	struct list popped;         /* deltas of what was popped */
+	struct list told;           /* deltas that may be committed */
+	bool has_told;              /* some of them since the last commit, or attempt at it */
 	size_t n;
 	size_t size;
 };
@@ -54,17 +67,16 @@ struct notice *notice_free(struct notice *notice);
 /* Takes the event. */
 void notice_queue_put(struct notice_queue *queue, struct notice *notice);
 
-/* For the events that are part of objects. */
-void notice_init_embedded(struct notice *notice, enum account_event_kind kind,
+void notice_change_init(struct notice_change *change, enum account_event_kind kind,
 	struct account *account, struct mailbox *mailbox);
 
 /* One that waits already goes behind what is news since, with all its changes, but behind no reply.
  */
 void notice_queue_change(
-	struct notice_queue *queue, struct notice *notice, unsigned int properties);
+	struct notice_queue *queue, struct notice_change *change, unsigned int properties);
 
 /* The object is freed, or shows nothing any more. */
-void notice_withdraw(struct notice_queue *queue, struct notice *notice);
+void notice_withdraw(struct notice_queue *queue, struct notice_change *change);
 
 /* The next one that tells something, or NULL; the one before is freed. */
 struct account_event *notice_queue_next(struct notice_queue *queue);

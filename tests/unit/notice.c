@@ -141,8 +141,8 @@ static void test_what_is_on_its_way(void **fixture)
 static void test_changes_of_one_object_are_one(void **fixture)
 {
 	(void)fixture;
-	struct notice changed;
-	notice_init_embedded(&changed, ACCOUNT_EVENT_CHANGED, NULL, NULL);
+	struct notice_change changed;
+	notice_change_init(&changed, ACCOUNT_EVENT_CHANGED, NULL, NULL);
 	notice_queue_change(&queue, &changed, 0);
 	assert_null(notice_queue_next(&queue));
 	notice_queue_change(&queue, &changed, ACCOUNT_PROPERTY_STATE);
@@ -165,8 +165,8 @@ static void test_changes_of_one_object_are_one(void **fixture)
 static void test_a_state_is_not_shown_before_the_news(void **fixture)
 {
 	(void)fixture;
-	struct notice changed;
-	notice_init_embedded(&changed, ACCOUNT_EVENT_CHANGED, NULL, NULL);
+	struct notice_change changed;
+	notice_change_init(&changed, ACCOUNT_EVENT_CHANGED, NULL, NULL);
 	notice_queue_change(&queue, &changed, ACCOUNT_PROPERTY_STATE);
 	put(ACCOUNT_EVENT_NEW_MAIL, NULL);
 	notice_queue_change(&queue, &changed, ACCOUNT_PROPERTY_STATE);
