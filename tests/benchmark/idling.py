@@ -2,7 +2,7 @@
 
 import time
 
-from measuring import KIB, MIB, SETTLE_SECONDS, USEC
+from measuring import KIB, MIB, USEC
 from parties import AUTHORITIES, cpu_nsec, memory, switches
 from table import Row
 
@@ -13,29 +13,29 @@ def idle_daemon(company, server, n, **options):
     return daemon
 
 
-def settled_memory(server, party, user, n):
+def settled_memory(server, party, user, n, settle):
     """Of n sessions that have told of a message each."""
     seen = server.mark()
     for number in range(1, n + 1):
         server.deliver(f"{user}{number}")
     server.wait_idle(n, seen)
-    time.sleep(SETTLE_SECONDS)
+    time.sleep(settle)
     return memory(party)
 
 
-def size(company, server, n, **options):
+def size(company, server, n, settle, **options):
     daemon = idle_daemon(company, server, n, **options)
     try:
-        return settled_memory(server, daemon, "jo", n)
+        return settled_memory(server, daemon, "jo", n, settle)
     finally:
         daemon.close()
 
 
-def floor_size(company, server, n):
+def floor_size(company, server, n, settle):
     floor = company.floor(server, sessions=n)
     floor.wait("idle", lambda _, count: int(count) == n)
     try:
-        return settled_memory(server, floor, "user", n)
+        return settled_memory(server, floor, "user", n, settle)
     finally:
         floor.close()
 
@@ -47,7 +47,7 @@ def each(sizes, few, many):
     return (sizes[many].anonymous - sizes[few].anonymous) / KIB / (many - few)
 
 
-def authorities_row(company, server, without):
+def authorities_row(company, server, settle, without):
     """Memory where the authorities of the system were needed."""
     row = Row("PSS with 1 idle TLS session, the system's authorities in use", "MiB", bar=9)
     if not AUTHORITIES.exists():
@@ -58,7 +58,7 @@ def authorities_row(company, server, without):
     daemon = company.mailidled(company.bus(), server, authorities=bundle)
     try:
         daemon.wait_idle(10)
-        trusting = settled_memory(server, daemon, "jo", 1)
+        trusting = settled_memory(server, daemon, "jo", 1, settle)
     except TimeoutError:
         row.instead = f"not measured: {daemon.log().strip()[-80:]}"
         return row
@@ -70,10 +70,10 @@ def authorities_row(company, server, without):
     return row
 
 
-def compressed_row(company, few, many, without):
+def compressed_row(company, few, many, settle, without):
     """What COMPRESS adds to a session."""
     server = company.server(compress=True)
-    sizes = {n: size(company, server, n, compress=True) for n in (few, many)}
+    sizes = {n: size(company, server, n, settle, compress=True) for n in (few, many)}
     row = Row(f"PSS that COMPRESS adds to each session, from {few} to {many}", "KiB", bar=64)
     n = sum(event[2:4] == ("command", "COMPRESS") for event in server.look())
     if n < few + many:
@@ -88,8 +88,8 @@ def sizes(company, effort):
     counts = effort.sessions
     ours, theirs = {}, {}
     for n in counts:
-        theirs[n] = floor_size(company, server, n)
-        ours[n] = size(company, server, n)
+        theirs[n] = floor_size(company, server, n, effort.settle)
+        ours[n] = size(company, server, n, effort.settle)
     for n in counts:
         yield Row(
             f"PSS with {n:,} idle TLS session{'s' if n > 1 else ''}",
@@ -102,7 +102,7 @@ def sizes(company, effort):
                 f"{ours[n].resident / MIB:.1f} MiB"
             ],
         )
-    yield authorities_row(company, server, ours[1])
+    yield authorities_row(company, server, effort.settle, ours[1])
     few, many = counts[-2:]
     yield Row(
         f"PSS for each further idle TLS session, from {few:,} to {many:,}",
@@ -112,7 +112,7 @@ def sizes(company, effort):
         bar=24,
         remarks=["anonymous memory: what is mapped from files does not grow"],
     )
-    yield compressed_row(company, *counts[1:3], ours)
+    yield compressed_row(company, *counts[1:3], effort.settle, ours)
 
 
 def quiet(company, effort):
@@ -121,7 +121,7 @@ def quiet(company, effort):
     floor = company.floor(server, sessions=n)
     floor.wait("idle", lambda _, count: int(count) == n)
     daemon = idle_daemon(company, server, n)
-    time.sleep(SETTLE_SECONDS)
+    time.sleep(effort.settle)
     before = switches(daemon), switches(floor), cpu_nsec(daemon)
     slept = 0
     # Whoever sleeps a minute at most is found out by the second.

@@ -11,8 +11,6 @@ ROUND_TRIP = 50
 # Whom the subscriber calls.
 MAILIDLE = "org.example.MailIdle"
 FLOOR = f"{MAILIDLE}.Floor"
-# What is put off by a moment has happened then.
-SETTLE_SECONDS = 3
 # The first samples page everything in.
 N_WARM_UP = 3
 # Samples that lie further apart than this part of their median are of a machine with other work.
@@ -21,7 +19,9 @@ UNSTEADY = 0.3
 
 @dataclasses.dataclass(frozen=True)
 class Effort:
-    """How often and how much; tries: of what a busy machine has spoilt."""
+    """How often and how much. settle: seconds until what is put off by a moment has happened; tries:
+    of what a busy machine has spoilt.
+    """
 
     loopback: int
     distant: int
@@ -32,6 +32,7 @@ class Effort:
     news: int
     crowd: int
     storm: int
+    settle: float
     rounds: int
     tries: int
 
@@ -46,6 +47,7 @@ FULL = Effort(
     news=100,
     crowd=1000,
     storm=1000,
+    settle=3,
     rounds=3,
     tries=3,
 )
@@ -59,6 +61,7 @@ QUICK = Effort(
     news=30,
     crowd=100,
     storm=100,
+    settle=2,
     rounds=1,
     tries=1,
 )
@@ -73,6 +76,7 @@ GLANCE = Effort(
     news=2,
     crowd=4,
     storm=10,
+    settle=0.1,
     rounds=1,
     tries=1,
 )

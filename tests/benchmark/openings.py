@@ -3,7 +3,7 @@
 import itertools
 import time
 
-from measuring import MAILIDLE, MSEC, ROUND_TRIP, SEC, SETTLE_SECONDS, gathered, rest
+from measuring import MAILIDLE, MSEC, ROUND_TRIP, SEC, gathered, rest
 from parties import cpu_nsec, wait
 from table import Row
 
@@ -86,7 +86,7 @@ def connect(company, effort):
 # -- a storm --
 
 
-def storm_of(server, n, start):
+def storm_of(server, n, settle, start):
     """start() begins it and returns the party, and the CPU that this has used before: the party,
     its nanoseconds of CPU until all idle, and what the server saw: nanoseconds, the most handshakes
     at a time, and how many resumed TLS.
@@ -94,7 +94,7 @@ def storm_of(server, n, start):
     seen = server.mark()
     party, before = start()
     last = server.wait_idle(n, seen, 120)
-    time.sleep(1)
+    time.sleep(min(1, settle))
     cpu = cpu_nsec(party) - before
     events = server.look()[seen:]
     accepted = [event for event in events if event[2] == "accepted"]
@@ -103,18 +103,18 @@ def storm_of(server, n, start):
     return party, cpu, last.time - accepted[0].time, most, resumed
 
 
-def storms(company, n, begin):
+def storms(company, n, settle, begin):
     """The storm of a start, and that after a cut of all connections."""
     server = company.server()
-    party, *first = storm_of(server, n, lambda: (begin(server), 0))
-    time.sleep(SETTLE_SECONDS)
+    party, *first = storm_of(server, n, settle, lambda: (begin(server), 0))
+    time.sleep(settle)
 
     def cut():
         before = cpu_nsec(party)
         server.order("drop")
         return party, before
 
-    _, *second = storm_of(server, n, cut)
+    _, *second = storm_of(server, n, settle, cut)
     party.close()
     server.close()
     return first, second
@@ -123,18 +123,22 @@ def storms(company, n, begin):
 def storm(company, effort):
     n = effort.storm
     bus = company.bus()
+
+    def ours(server):
+        return company.mailidled(bus, server, accounts=n)
+
+    def floor(server):
+        return company.floor(server, sessions=n)
+
     samples, words = gathered(
         effort,
-        lambda: (
-            storms(company, n, lambda server: company.mailidled(bus, server, accounts=n)),
-            storms(company, n, lambda server: company.floor(server, sessions=n)),
-        ),
+        lambda: tuple(storms(company, n, effort.settle, begin) for begin in (ours, floor)),
         # Of the second storm, the CPU of mailidle by that of the floor.
         lambda sample: sample[0][1][0] / sample[1][1][0],
     )
     for i, what in enumerate(("at the start", "after a cut")):
-        cpu, span, most, resumed = zip(*(ours[i] for ours, _ in samples))
-        floor_cpu, floor_span, floor_most, floor_resumed = zip(*(floor[i] for _, floor in samples))
+        cpu, span, most, resumed = zip(*(first[i] for first, _ in samples))
+        floor_cpu, floor_span, floor_most, floor_resumed = zip(*(last[i] for _, last in samples))
         yield Row(
             f"{n:,} connects at once, {what}: CPU",
             "s",

@@ -4,7 +4,7 @@ import statistics
 import time
 import types
 
-from measuring import FLOOR, MAILIDLE, SEC, SETTLE_SECONDS, USEC, both, gathered, mode_of
+from measuring import FLOOR, MAILIDLE, SEC, USEC, both, gathered, mode_of
 from parties import cpu_nsec
 from table import Row
 
@@ -71,7 +71,7 @@ def envelopes(company, effort):
 class Watched:
     """mailidled, its server, and a subscriber."""
 
-    def __init__(self, company, accounts=1, notify=False, mailboxes=1):
+    def __init__(self, company, effort, accounts=1, notify=False, mailboxes=1):
         self.server = company.server(notify=notify, mailboxes=mailboxes)
         bus = company.bus()
         self.subscriber = company.subscriber(bus)
@@ -79,7 +79,7 @@ class Watched:
         self.daemon = company.mailidled(bus, self.server, accounts=accounts, **options)
         self.daemon.wait_idle(120)
         self._wait_for_states(accounts * mailboxes)
-        time.sleep(SETTLE_SECONDS)
+        time.sleep(effort.settle)
         self.mode = mode_of(self.subscriber, "notify" if notify else "idle")
 
     def _wait_for_states(self, n):
@@ -136,7 +136,7 @@ def compared(effort, what, alone, crowd, bar, **message):
 
 def news(company, effort):
     n = effort.crowd
-    alone, crowd = Watched(company), Watched(company, accounts=n)
+    alone, crowd = Watched(company, effort), Watched(company, effort, accounts=n)
     yield compared(
         effort, f"CPU for one NewMail, {n:,} sessions open against 1", alone, crowd, 1.2
     )
@@ -154,8 +154,8 @@ def mailboxes(company, effort):
     n = effort.crowd
     for notify in (False, True):
         way = "NOTIFY" if notify else "IDLE"
-        alone = Watched(company, notify=notify)
-        crowd = Watched(company, notify=notify, mailboxes=n)
+        alone = Watched(company, effort, notify=notify)
+        crowd = Watched(company, effort, notify=notify, mailboxes=n)
         row = Row(f"CPU for one NewMail, {n:,} mailboxes in the account against 1, {way}", bar=1.2)
         if alone.mode != way.lower() or crowd.mode != way.lower():
             row.instead = f"not measured: Mode is {alone.mode} and {crowd.mode}"
