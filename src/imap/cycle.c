@@ -111,7 +111,8 @@ static bool has_wish(const struct imap_client *client)
 	return client->wants_pass || has_requests(client) ||
 		(client->watched && open->mailbox != client->watched) || open->is_writable ||
 		open->wants_look || open->wants_scan || open->wants_noop || open->owes_answer ||
-		runs_count(&open->pending) > 0 || notify_is_wanted(client);
+		(runs_count(&open->pending) > 0 && client->notify.data_due == 0) ||
+		notify_is_wanted(client);
 }
 
 /* -- the look -- */

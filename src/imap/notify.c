@@ -294,6 +294,7 @@ bool notify_takes(struct imap_client *client, const struct imap_message *message
 		open->wants_look = true; /* there is no room for it: something is off */
 		return false;
 	}
+	client->notify.data_due = 0; /* the rest has time again */
 	return true;
 }
 

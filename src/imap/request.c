@@ -1,3 +1,4 @@
+#include <ctype.h>
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -270,6 +271,49 @@ static void end_fetch(struct imap_client *client, struct request *request)
 
 /* -- list -- */
 
+/* Whether a name can be meant by a pattern of LIST (RFC 9051 section 6.3.9): "*" is anything, "%"
+ * anything without the delimiter. In any case, for the sake of INBOX. -ENOMEM when out of memory.
+ */
+static int list_has(const char *pattern, const char *name, char delimiter)
+{
+	size_t len = strlen(name);
+	/* reached[i]: the pattern so far means the first i octets. */
+	bool *reached = calloc(len + 1, sizeof(*reached));
+	if (!reached) {
+		return -ENOMEM;
+	}
+	reached[0] = true;
+	for (; *pattern; pattern++) {
+		bool is_wild = *pattern == '*' || *pattern == '%';
+		for (size_t i = is_wild ? 1 : len; is_wild && i <= len; i++) {
+			bool goes_on = *pattern == '*' || name[i - 1] != delimiter;
+			reached[i] = reached[i] || (goes_on && reached[i - 1]);
+		}
+		for (size_t i = len; !is_wild && i > 0; i--) {
+			reached[i] = reached[i - 1] &&
+				tolower((uint8_t)name[i - 1]) == tolower((uint8_t)*pattern);
+		}
+		reached[0] = reached[0] && is_wild;
+	}
+	bool is_meant = reached[len];
+	free(reached);
+	return is_meant;
+}
+
+/* NOTIFY brings LIST lines unasked, which are no answer. */
+static bool is_answer(struct imap_client *client, const struct request *request,
+	const struct imap_list_item *item)
+{
+	if (!client->notify.was_sent || request->kind != REQUEST_LIST) {
+		return true;
+	}
+	int r = list_has(request->target, item->name, item->delimiter);
+	if (r < 0) {
+		client_fail_memory(client);
+	}
+	return r > 0;
+}
+
 void request_take_list(
 	struct imap_client *client, struct request *request, const struct imap_response *response)
 {
@@ -295,7 +339,8 @@ void request_take_list(
 	struct imap_list_item item = {.delimiter = entry->delimiter,
 		.is_selectable = !(entry->attributes & IMAP_MAILBOX_NOSELECT)};
 	item.name = take_mailbox_name(client, entry->name);
-	if (!item.name) {
+	if (!item.name || !is_answer(client, request, &item)) {
+		free(item.name);
 		return;
 	}
 	item.attributes = calloc(entry->n_words + 1, sizeof(*item.attributes));

@@ -387,7 +387,7 @@ static void call_intent(struct run_state *run, char *text)
 	uint64_t id = n > 1 ? strtoull(words[1], NULL, 10) : 0;
 	struct runs uids;
 	runs_init(&uids);
-	if (n > 3) {
+	if (n > 3 && strcmp(words[0], "others") != 0) {
 		script_parse_set(words[3], &uids);
 	}
 	if (strcmp(words[0], "refresh") == 0) {

@@ -171,9 +171,9 @@ static void put_elsewhere(struct telling *telling, const struct imap_event *even
 	if (elsewhere->has_messages) {
 		snprintf(messages, sizeof(messages), "%u", elsewhere->messages);
 	}
-	put(telling, "elsewhere %s messages=%s uidvalidity=%u uidnext=%u modseq=%llu",
+	put(telling, "elsewhere %s messages=%s uidvalidity=%u uidnext=%u modseq=%llu%s",
 		event->list_name, messages, elsewhere->uidvalidity, elsewhere->uidnext,
-		(unsigned long long)elsewhere->highestmodseq);
+		(unsigned long long)elsewhere->highestmodseq, elsewhere->is_push ? " push" : "");
 }
 
 static void put_list(struct telling *telling, const struct imap_event *event)
@@ -293,7 +293,8 @@ void telling_put(struct telling *telling, const struct imap_event *event)
 
 static bool is_change(const char *told)
 {
-	return strncmp(told, "flags ", 6) == 0 || strncmp(told, "expunged ", 9) == 0;
+	return strncmp(told, "flags ", 6) == 0 || strncmp(told, "expunged ", 9) == 0 ||
+		strncmp(told, "elsewhere ", 10) == 0;
 }
 
 static void find_change(struct telling *telling, const char *line)
