@@ -6,6 +6,7 @@ import types
 
 from measuring import FLOOR, MAILIDLE, MSEC, N_WARM_UP, ROUND_TRIP, USEC
 from measuring import both, calmest, mode_of, rest
+from parties import cpu_nsec
 from table import Row
 
 
@@ -21,23 +22,29 @@ def delivery(server, subscriber, user, account):
     return push, news, done[0] if done else None
 
 
-def deliveries(n, round_trip, server, floor, subscriber):
+def deliveries(n, round_trip, server, floor, subscriber, daemon):
     """Nanoseconds from a push, in turns: to news of mailidle, of the floor, of the floor on the
-    wire; to DONE of mailidle and of the floor.
+    wire; to DONE of mailidle and of the floor; and of CPU for all that it takes.
     """
-    times = types.SimpleNamespace(ours=[], floor=[], wire=[], done=[], floor_done=[])
+    times = types.SimpleNamespace(
+        ours=[], floor=[], wire=[], done=[], floor_done=[], cpu=[], floor_cpu=[]
+    )
     for i in range(N_WARM_UP + n):
         since = len(floor.look())
+        before = cpu_nsec(floor)
         push, news, done = delivery(server, subscriber, "user1", "1")
         times.floor.append(news.time - push.time)
         times.wire.append(floor.wait("newmail", since=since).time - push.time)
         times.floor_done += [done.time - push.time] if done else []
         rest(i, round_trip)
+        times.floor_cpu.append(cpu_nsec(floor) - before)
+        before = cpu_nsec(daemon)
         push, other, done = delivery(server, subscriber, "jo1", "a1")
         times.ours.append(other.time - push.time)
         times.done += [done.time - push.time] if done else []
         assert news[3:] == other[3:], f"not the same: {news} and {other}"
         rest(i, round_trip)
+        times.cpu.append(cpu_nsec(daemon) - before)
     for name, values in vars(times).items():
         setattr(times, name, values[N_WARM_UP:])
     return times
@@ -79,11 +86,17 @@ def latency_rows(effort, round_trip, notify, parties):
             row.values,
             [time / unit for time in times.wire],
         )
+        yield Row(
+            f"CPU for one NewMail, {way}, with all that it takes",
+            "µs",
+            [time / unit for time in times.cpu],
+            [time / unit for time in times.floor_cpu],
+        )
 
 
 def latency(company, effort):
     for notify, round_trip in itertools.product((False, True), (ROUND_TRIP, 0)):
-        *parties, _ = both(company, round_trip, notify)
+        parties = both(company, round_trip, notify)
         yield from latency_rows(effort, round_trip, notify, parties)
 
 

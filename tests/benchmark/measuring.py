@@ -38,7 +38,7 @@ class Effort:
 
 
 FULL = Effort(
-    loopback=200,
+    loopback=120,
     distant=20,
     connects=5,
     sessions=(1, 10, 100, 1000),
