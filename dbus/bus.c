@@ -23,6 +23,7 @@ struct bus {
 	struct ev_io io;
 	struct ev_timer timer;
 	struct ev_idle idle;
+	bool is_awaited; /* the socket was ready, or something is left from before */
 	bool is_lost;
 };
 
@@ -30,8 +31,9 @@ struct bus {
 static void on_io(struct ev_loop *loop, struct ev_io *watcher, int events)
 {
 	(void)loop;
-	(void)watcher;
 	(void)events;
+	struct bus *bus = watcher->data;
+	bus->is_awaited = true;
 }
 
 static void on_timer(struct ev_loop *loop, struct ev_timer *watcher, int events)
@@ -155,13 +157,23 @@ static int arm(struct bus *bus, bool is_busy)
 	return 0;
 }
 
+/* Whether sd_bus_process(3) would do more than find the socket empty. */
+static bool has_work(struct bus *bus)
+{
+	uint64_t timeout;
+	return bus->is_awaited || n_queued(bus) > 0 || sd_bus_is_ready(bus->connection) <= 0 ||
+		sd_bus_get_timeout(bus->connection, &timeout) < 0 ||
+		(timeout != UINT64_MAX && timeout <= clock_monotonic_usec());
+}
+
 static void on_prepare(struct ev_loop *loop, struct ev_prepare *watcher, int events)
 {
 	(void)loop;
 	(void)events;
 	struct bus *bus = watcher->data;
 	bool was_writing = bus_is_writing(bus);
-	int result = process(bus);
+	int result = has_work(bus) ? process(bus) : 0;
+	bus->is_awaited = result > 0;
 	if (result >= 0) {
 		int error = arm(bus, result > 0);
 		result = error < 0 ? error : result;
@@ -194,6 +206,7 @@ static int connect_by(int (*open)(sd_bus **connection, const char *description),
 	ev_init(&bus->timer, on_timer);
 	ev_idle_init(&bus->idle, on_idle);
 	bus->prepare.data = bus;
+	bus->io.data = bus;
 	ev_prepare_start(bus->loop, &bus->prepare);
 	*ret_bus = bus;
 	return 0;

@@ -26,6 +26,7 @@ struct account *account_new(struct accounts *accounts, const struct config_accou
 	list_init(&account->wishes);
 	listing_init(&account->listing);
 	task_init(&account->task, accounts->turn, work);
+	tally_init(&account->tally, &accounts->tally);
 	notice_change_init(&account->changed, ACCOUNT_EVENT_CHANGED, account, NULL);
 	account->capabilities = calloc(1, sizeof(*account->capabilities));
 	account->key = key_new(accounts->turn, &account->task, config);
@@ -279,7 +280,8 @@ struct mailbox *account_add_mailbox(struct account *account, const char *name, b
 		account->n_mailboxes_allocated = n;
 	}
 	struct accounts *set = account->set;
-	struct mailbox *mailbox = mailbox_new(account, &set->queue, set->state, name);
+	struct mailbox *mailbox =
+		mailbox_new(account, &account->tally, &set->queue, set->state, name);
 	if (!mailbox) {
 		return NULL;
 	}
@@ -318,7 +320,7 @@ void account_remove_mailbox(struct account *account, struct mailbox *mailbox, bo
 	account->n_mailboxes--;
 	memmove(account->mailboxes + i, account->mailboxes + i + 1,
 		(account->n_mailboxes - i) * sizeof(struct mailbox *));
-	mailbox->is_announced = false;
+	mailbox_leave(mailbox);
 	if (is_forgotten) {
 		put_forgotten(account, mailbox);
 	}
@@ -588,11 +590,7 @@ uint64_t account_next_try_usec(const struct account *account)
 
 uint64_t account_unread(const struct account *account)
 {
-	uint64_t unread = 0;
-	for (size_t i = 0; i < account->n_mailboxes; i++) {
-		unread += mailbox_unread(account->mailboxes[i]);
-	}
-	return unread;
+	return account->tally.unread;
 }
 
 const char *const *account_capabilities(const struct account *account)

@@ -18,6 +18,7 @@
 #include "key.h"
 #include "mailbox.h"
 #include "notice.h"
+#include "tally.h"
 #include "wish.h"
 
 #define ACCOUNT_N_CONNECTIONS 64
@@ -57,7 +58,8 @@ struct account {
 	uint64_t left_idle;   /* as that of a mailbox */
 	uint64_t glimpse_due; /* when the first of them is shown as it is; USEC_NEVER */
 	bool has_idled;
-	uint64_t unread;
+	struct tally tally;
+	uint64_t unread; /* as shown */
 	bool is_secure;
 	const char *tls_version;
 	char **capabilities;
@@ -84,6 +86,7 @@ struct accounts {
 	struct config **past;  /* dying accounts still borrow from them */
 	size_t n_past;
 	struct list calls;
+	struct tally tally;
 	uint64_t n_ids;
 	struct notice_change changed;
 	uint64_t unread; /* as shown */
@@ -91,6 +94,8 @@ struct accounts {
 	bool is_held;    /* the bus is slow: nothing is read */
 	bool is_shutting_down;
 	uint64_t cut;                    /* when what is still connected is cut; USEC_NEVER */
+	bool is_behind;                  /* the state lacks something of an account or mailbox */
+	bool may_have_lost;              /* the state is to be asked what it has lost */
 	uint64_t catch_up_at;            /* what the state lacks is stored not before this */
 	struct account *removed_account; /* the event popped last tells its end */
 	struct mailbox *removed_mailbox;

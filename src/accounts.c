@@ -242,6 +242,7 @@ void accounts_shutdown(struct accounts *accounts)
 	cut_after(accounts, SHUTDOWN_USEC);
 	accounts->catch_up_at = 0;
 	commit_again(accounts);
+	accounts->may_have_lost = true;
 	task_wake(accounts->queue.owner);
 }
 
@@ -324,6 +325,7 @@ void accounts_wake(struct accounts *accounts)
 
 static void note_behind(struct accounts *accounts)
 {
+	accounts->is_behind = true;
 	for (size_t i = 0; i < accounts->n; i++) {
 		struct account *account = accounts->list[i];
 		account->is_behind = true;
@@ -333,7 +335,8 @@ static void note_behind(struct accounts *accounts)
 	}
 }
 
-static int catch_up_with(struct account *account)
+/* ret_is_left: set where something has to wait. */
+static int catch_up_with(struct account *account, bool *ret_is_left)
 {
 	if (account->is_behind) {
 		listing_store(account);
@@ -341,11 +344,15 @@ static int catch_up_with(struct account *account)
 	}
 	for (size_t i = 0; i < account->n_mailboxes; i++) {
 		struct mailbox *mailbox = account->mailboxes[i];
+		if (!mailbox->is_behind) {
+			continue;
+		}
 		const struct imap_client *client =
 			mailbox->connection ? connection_client(mailbox->connection) : NULL;
-		/* Else there is another moment when it is synchronised. */
-		bool is_told = !client || imap_client_has_told(client, mailbox->view);
-		if (mailbox->is_behind && is_told && mailbox_store(mailbox) < 0) {
+		if (client && !imap_client_has_told(client, mailbox->view)) {
+			/* There is another moment when it is synchronised. */
+			*ret_is_left = true;
+		} else if (mailbox_store(mailbox) < 0) {
 			return -ENOMEM;
 		}
 	}
@@ -356,23 +363,31 @@ static int catch_up_with(struct account *account)
  * as deltas that tell nothing. */
 static void catch_up(struct accounts *accounts)
 {
-	if (state_take_loss(accounts->state)) {
-		note_behind(accounts);
+	/* A commit that is about to be tried finds it out by itself. */
+	if (accounts->may_have_lost && !accounts_has_announcement(accounts)) {
+		accounts->may_have_lost = false;
+		if (state_take_loss(accounts->state)) {
+			note_behind(accounts);
+		}
 	}
-	if (turn_now(accounts->turn) < accounts->catch_up_at) {
+	if (!accounts->is_behind || turn_now(accounts->turn) < accounts->catch_up_at) {
 		return;
 	}
+	bool is_left = false;
 	for (size_t i = 0; i < accounts->n; i++) {
-		if (catch_up_with(accounts->list[i]) < 0) {
+		if (catch_up_with(accounts->list[i], &is_left) < 0) {
 			log_debug(NULL, NULL, "out of memory: the state catches up later");
 			return;
 		}
 	}
+	accounts->is_behind = is_left;
 }
 
 static void commit(struct accounts *accounts)
 {
-	if (notice_queue_commit(&accounts->queue) == 0) {
+	int error = notice_queue_commit(&accounts->queue);
+	accounts->may_have_lost = error < 0;
+	if (error == 0) {
 		return;
 	}
 	uint64_t again = turn_now(accounts->turn) + COMMIT_AGAIN_USEC;
@@ -404,6 +419,7 @@ static void on_deadline(struct task *task)
 		cut_all(accounts);
 	}
 	commit_again(accounts);
+	accounts->may_have_lost = true;
 	/* Perhaps it works again. */
 	task_wake(accounts->queue.owner);
 }
@@ -451,6 +467,7 @@ struct account_event *accounts_next_event(struct accounts *accounts)
 {
 	let_go(accounts);
 	struct account_event *event = notice_queue_next(&accounts->queue);
+	accounts->may_have_lost = accounts->may_have_lost || event;
 	if (!event) {
 		catch_up(accounts);
 		event = notice_queue_next(&accounts->queue);
@@ -490,24 +507,12 @@ struct account *accounts_get(const struct accounts *accounts, size_t index)
 
 uint64_t accounts_unread(const struct accounts *accounts)
 {
-	uint64_t unread = 0;
-	for (size_t i = 0; i < accounts->n; i++) {
-		unread += account_unread(accounts->list[i]);
-	}
-	return unread;
+	return accounts->tally.unread;
 }
 
 bool accounts_is_online(const struct accounts *accounts)
 {
-	for (size_t i = 0; i < accounts->n; i++) {
-		const struct account *account = accounts->list[i];
-		for (size_t n = 0; n < account->n_mailboxes; n++) {
-			if (account_state_is_online(account->mailboxes[n]->state)) {
-				return true;
-			}
-		}
-	}
-	return false;
+	return accounts->tally.n_online > 0;
 }
 
 void accounts_note(struct accounts *accounts)

@@ -380,6 +380,7 @@ static void store_stopped(struct accounts *accounts, struct mailbox *mailbox)
 	int error = state_set_stopped(accounts->state, &key, mailbox->is_stopped);
 	if (error < 0 || notice_queue_is_behind(&accounts->queue)) {
 		mailbox->is_behind = true;
+		accounts->is_behind = true;
 	}
 }
 

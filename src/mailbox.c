@@ -39,8 +39,8 @@ bool account_state_is_online(enum account_state state)
 		state == ACCOUNT_STATE_SYNCHRONIZING || state == ACCOUNT_STATE_FETCHING;
 }
 
-struct mailbox *mailbox_new(
-	struct account *account, struct notice_queue *queue, struct state *state, const char *name)
+struct mailbox *mailbox_new(struct account *account, struct tally *tally,
+	struct notice_queue *queue, struct state *state, const char *name)
 {
 	struct mailbox *mailbox = calloc(1, sizeof(*mailbox));
 	if (!mailbox) {
@@ -50,6 +50,7 @@ struct mailbox *mailbox_new(
 	mailbox->queue = queue;
 	mailbox->mode = "";
 	mailbox->state = ACCOUNT_STATE_CONNECTING;
+	tally_part_init(&mailbox->part, tally);
 	runs_init(&mailbox->moved);
 	backoff_init(&mailbox->backoff, clock_random());
 	notice_change_init(&mailbox->changed, ACCOUNT_EVENT_MAILBOX_CHANGED, account, mailbox);
@@ -73,8 +74,15 @@ struct mailbox *mailbox_free(struct mailbox *mailbox)
 	notice_withdraw(mailbox->queue, &mailbox->changed);
 	runs_done(&mailbox->moved);
 	imap_mailbox_free(mailbox->view);
+	tally_part_done(&mailbox->part);
 	free(mailbox);
 	return NULL;
+}
+
+void mailbox_leave(struct mailbox *mailbox)
+{
+	tally_part_done(&mailbox->part);
+	mailbox->is_announced = false;
 }
 
 int mailbox_reload(struct mailbox *mailbox, struct state *state)
@@ -88,6 +96,7 @@ int mailbox_reload(struct mailbox *mailbox, struct state *state)
 	error = notice_queue_apply(mailbox->queue, &key, mailbox->view);
 	if (error < 0) {
 		imap_mailbox_reset(mailbox->view);
+		mailbox_note_view(mailbox);
 		return error;
 	}
 	mailbox->stored = mailbox->view->cursor;
@@ -157,6 +166,7 @@ void mailbox_enter(struct mailbox *mailbox, enum account_state state, const stru
 	}
 	if (was != state) {
 		properties |= ACCOUNT_PROPERTY_STATE;
+		tally_part_set_online(&mailbox->part, account_state_is_online(state));
 		log_transition(mailbox, was);
 	}
 	mailbox->changes |= properties;
@@ -191,6 +201,7 @@ void mailbox_note_view(struct mailbox *mailbox)
 	struct mailbox_shown was = mailbox->shown;
 	struct mailbox_shown is = look(mailbox);
 	mailbox->shown = is;
+	tally_part_set_unread(&mailbox->part, is.unread);
 	mailbox->changes |= (was.messages != is.messages ? ACCOUNT_PROPERTY_MESSAGES : 0) |
 		(was.unread != is.unread ? ACCOUNT_PROPERTY_UNREAD : 0) |
 		(was.uidvalidity != is.uidvalidity ? ACCOUNT_PROPERTY_UIDVALIDITY : 0) |

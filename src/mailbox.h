@@ -13,6 +13,7 @@
 #include "imap/client.h"
 #include "imap/mailbox.h"
 #include "notice.h"
+#include "tally.h"
 #include "util/backoff.h"
 #include "util/log.h"
 
@@ -32,6 +33,7 @@ struct mailbox {
 	struct notice_change changed;
 	unsigned int changes; /* enum account_property: what is to be told */
 	struct mailbox_shown shown;
+	struct tally_part part;
 	bool is_literal;   /* the configuration names it; else a pattern found it */
 	bool is_announced; /* the bus knows it */
 
@@ -65,9 +67,13 @@ struct mailbox {
 	uint32_t moved_uidvalidity;
 };
 
-/* Loads what is stored. is_stopped: as stored. NULL when out of memory. */
-struct mailbox *mailbox_new(
-	struct account *account, struct notice_queue *queue, struct state *state, const char *name);
+/* Loads what is stored. is_stopped: as stored. It is part of the tally until mailbox_leave(). NULL
+ * when out of memory. */
+struct mailbox *mailbox_new(struct account *account, struct tally *tally,
+	struct notice_queue *queue, struct state *state, const char *name);
+
+/* It is no longer one of its account's mailboxes. */
+void mailbox_leave(struct mailbox *mailbox);
 
 /* No connection may refer to its view. NULL is allowed. Returns NULL. */
 struct mailbox *mailbox_free(struct mailbox *mailbox);

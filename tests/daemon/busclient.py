@@ -315,6 +315,19 @@ class Bus:
     def mailbox(self, account, mailbox):
         return self.objects[mailbox_path(account, mailbox)][MAILBOX]
 
+    def wrong_sums(self):
+        """The objects whose Unread is not what their mailboxes have together."""
+        boxes = {
+            path: of[MAILBOX]["Unread"] for path, of in self.objects.items() if MAILBOX in of
+        }
+        return {
+            path: shown["Unread"]
+            for path, of in self.objects.items()
+            if (shown := of.get(ACCOUNT) or (of.get(NAME) if path == ROOT else None))
+            and shown["Unread"]
+            != sum(n for box, n in boxes.items() if box.startswith(path + "/"))
+        }
+
     def get(self, path, interface, name):
         """A property, asked for now."""
         return self.call("Get", "ss", interface, name, path=path, interface=PROPERTIES)

@@ -304,6 +304,8 @@ class Play:
             return all(seen[name] == value for name, value in wanted.items())
 
         self.bus.wait(is_right, what=f"{self.place} with {wanted}")
+        # They come before what they are the sums of.
+        assert self.bus.wrong_sums() == {}
 
     def _told(self, since):
         """The signals about the mailbox."""
