@@ -141,6 +141,71 @@ static void push_flags(struct imap_server *server)
 	}
 }
 
+static void put_items(struct imap_server *server, size_t i, const char *items)
+{
+	struct bytes *output = &server->output;
+	struct imap_server_message *told = &server->told[i];
+	bytes_printf(output, "* %zu FETCH (UID %u", i + 1, told->uid);
+	if (strstr(items, "MODSEQ") || strstr(items, "CHANGEDSINCE") ||
+		(server->has_condstore && server->traits->has_modseq_in_answers)) {
+		bytes_printf(output, " MODSEQ (%llu)", (unsigned long long)told->modseq);
+	}
+	if (strstr(items, "FLAGS")) {
+		bytes_put_char(output, ' ');
+		put_flags(output, told->flags);
+	}
+	if (strstr(items, "INTERNALDATE")) {
+		bytes_put_str(output, " INTERNALDATE \" 1-Jan-2026 00:00:00 +0000\"");
+	}
+	if (strstr(items, "RFC822.SIZE")) {
+		bytes_printf(output, " RFC822.SIZE %u", 100 + told->uid);
+	}
+	if (strstr(items, "ENVELOPE")) {
+		bytes_printf(output, " ENVELOPE (NIL \"%u\" NIL NIL NIL NIL NIL NIL NIL NIL)",
+			told->uid);
+	}
+	if (strstr(items, "BODY.PEEK[]")) {
+		bytes_printf(output, " BODY[] {14}\r\nSubject: %03u\r\n", told->uid % 1000);
+	}
+	bytes_put_str(output, ")\r\n");
+}
+
+/* RFC 5465 section 5.2: the data of the messages from this one on, or what the server makes of it.
+ */
+static void push_data(struct imap_server *server, size_t first)
+{
+	enum imap_server_notify_fault fault = server->traits->notify_fault;
+	for (size_t i = first; i < server->n_told; i++) {
+		bool is_faulty = chance_below(server->chance, 4) == 0;
+		if (is_faulty && fault == IMAP_SERVER_NOTIFY_STRIPS) {
+			put_items(server, i, "FLAGS");
+		} else if (!is_faulty || fault != IMAP_SERVER_NOTIFY_OMITS) {
+			put_items(server, i, server->notify_items);
+		}
+	}
+}
+
+static void push_late_data(struct imap_server *server)
+{
+	size_t first = 0;
+	while (first < server->n_told && server->told[first].uid < server->late_from) {
+		first++;
+	}
+	if (server->late_from != 0 && server->is_notifying) {
+		push_data(server, first);
+	}
+	server->late_from = 0;
+}
+
+/* A change of another mailbox. */
+static void push_status(struct imap_server *server)
+{
+	if (server->is_notifying && server->has_others && chance_below(server->chance, 4) == 0) {
+		bytes_printf(&server->output, "* STATUS Other (MESSAGES %u UIDNEXT 9)\r\n",
+			chance_below(server->chance, 9));
+	}
+}
+
 static void push_exists(struct imap_server *server)
 {
 	size_t before = server->n_told;
@@ -150,9 +215,25 @@ static void push_exists(struct imap_server *server)
 			server->told[server->n_told++] = *message;
 		}
 	}
-	if (server->n_told > before) {
-		server->horizon = server->told[server->n_told - 1].uid;
-		bytes_printf(&server->output, "* %zu EXISTS\r\n* 0 RECENT\r\n", server->n_told);
+	if (server->n_told == before) {
+		return;
+	}
+	enum imap_server_notify_fault fault = server->traits->notify_fault;
+	bool is_faulty = server->is_notifying && chance_below(server->chance, 2);
+	server->horizon = server->told[server->n_told - 1].uid;
+	if (is_faulty && fault == IMAP_SERVER_NOTIFY_OVERFLOWS) {
+		bytes_put_str(&server->output, "* OK [NOTIFICATIONOVERFLOW] Too much.\r\n");
+		server->is_notifying = false;
+	}
+	bool is_early = is_faulty && fault == IMAP_SERVER_NOTIFY_IS_EARLY;
+	if (is_early) {
+		push_data(server, before);
+	}
+	bytes_printf(&server->output, "* %zu EXISTS\r\n* 0 RECENT\r\n", server->n_told);
+	if (is_faulty && fault == IMAP_SERVER_NOTIFY_IS_LATE) {
+		server->late_from = server->told[before].uid;
+	} else if (server->is_notifying && !is_early) {
+		push_data(server, before);
 	}
 }
 
@@ -184,6 +265,8 @@ static void push(struct imap_server *server, bool may_expunge)
 	if (!server->is_open || server->is_closed) {
 		return;
 	}
+	push_late_data(server);
+	push_status(server);
 	if (may_expunge && !server->traits->expunges_last) {
 		push_expunges(server);
 	}
@@ -271,35 +354,6 @@ static void refresh_told(struct imap_server *server, struct imap_server_message 
 	if (truth && server->traits->has_fresh_answers) {
 		*told = *truth;
 	}
-}
-
-static void put_items(struct imap_server *server, size_t i, const char *items)
-{
-	struct bytes *output = &server->output;
-	struct imap_server_message *told = &server->told[i];
-	bytes_printf(output, "* %zu FETCH (UID %u", i + 1, told->uid);
-	if (strstr(items, "MODSEQ") || strstr(items, "CHANGEDSINCE") ||
-		(server->has_condstore && server->traits->has_modseq_in_answers)) {
-		bytes_printf(output, " MODSEQ (%llu)", (unsigned long long)told->modseq);
-	}
-	if (strstr(items, "FLAGS")) {
-		bytes_put_char(output, ' ');
-		put_flags(output, told->flags);
-	}
-	if (strstr(items, "INTERNALDATE")) {
-		bytes_put_str(output, " INTERNALDATE \" 1-Jan-2026 00:00:00 +0000\"");
-	}
-	if (strstr(items, "RFC822.SIZE")) {
-		bytes_printf(output, " RFC822.SIZE %u", 100 + told->uid);
-	}
-	if (strstr(items, "ENVELOPE")) {
-		bytes_printf(output, " ENVELOPE (NIL \"%u\" NIL NIL NIL NIL NIL NIL NIL NIL)",
-			told->uid);
-	}
-	if (strstr(items, "BODY.PEEK[]")) {
-		bytes_printf(output, " BODY[] {14}\r\nSubject: %03u\r\n", told->uid % 1000);
-	}
-	bytes_put_str(output, ")\r\n");
 }
 
 static size_t told_index(const struct imap_server *server, uint32_t uid)
@@ -416,6 +470,7 @@ static void command_examine(struct imap_server *server, const char *tag, const c
 	struct imap_server_mailbox *mailbox = server->mailbox;
 	struct bytes *output = &server->output;
 	server->is_open = false;
+	server->late_from = 0;
 	if (!mailbox->exists) {
 		tagged(server, tag, "NO [NONEXISTENT] No such mailbox.");
 		return;
@@ -470,12 +525,36 @@ static void command_noop(struct imap_server *server, const char *tag)
 	tagged(server, tag, "OK Done.");
 }
 
+static void command_notify(struct imap_server *server, const char *tag, const char *arguments)
+{
+	const char *items = strstr(arguments, "(MessageNew (");
+	if (server->traits->notify_fault == IMAP_SERVER_NOTIFY_REFUSED) {
+		tagged(server, tag, server->n_told % 2 ? "NO [BADEVENT ()] Never." : "BAD What?");
+		return;
+	}
+	if (!items || !strstr(arguments, " MessageExpunge FlagChange))")) {
+		/* RFC 5465 section 5: flags are told only with the other two, these only together.
+		 */
+		tagged(server, tag, "BAD What?");
+		return;
+	}
+	snprintf(server->notify_items, sizeof(server->notify_items), "%.*s",
+		(int)strcspn(items + 13, ")"), items + 13);
+	server->has_others = strstr(arguments, "(MAILBOXES (\"Other\") ");
+	server->is_notifying = true;
+	if (strncmp(arguments, "SET STATUS ", 11) == 0 && server->has_others) {
+		bytes_put_str(
+			&server->output, "* STATUS Other (MESSAGES 1 UIDNEXT 2 UIDVALIDITY 3)\r\n");
+	}
+	finish(server, tag, "OK Notifying.", true);
+}
+
 static void put_capabilities(struct imap_server *server)
 {
 	const struct imap_server_traits *traits = server->traits;
-	bytes_printf(&server->output, "CAPABILITY IMAP4rev1 UIDPLUS%s%s%s%s",
-		traits->has_idle ? " IDLE" : "", traits->has_esearch ? " ESEARCH" : "",
-		traits->has_condstore ? " CONDSTORE" : "",
+	bytes_printf(&server->output, "CAPABILITY IMAP4rev1 UIDPLUS%s%s%s%s%s",
+		traits->has_idle ? " IDLE" : "", traits->has_notify ? " NOTIFY" : "",
+		traits->has_esearch ? " ESEARCH" : "", traits->has_condstore ? " CONDSTORE" : "",
 		traits->has_qresync ? " ENABLE QRESYNC" : "");
 }
 
@@ -501,6 +580,8 @@ static void handle_command(struct imap_server *server, const char *tag, const ch
 		command_noop(server, tag);
 	} else if (strcmp(command, "IDLE") == 0 && server->traits->has_idle) {
 		command_idle(server, tag);
+	} else if (strncmp(command, "NOTIFY ", 7) == 0 && server->traits->has_notify) {
+		command_notify(server, tag, command + 7);
 	} else if (strcmp(command, "LOGOUT") == 0) {
 		bytes_put_str(&server->output, "* BYE Logging out.\r\n");
 		tagged(server, tag, "OK Bye.");
@@ -543,8 +624,9 @@ void imap_server_init(struct imap_server *server, const struct imap_server_trait
 	server->meanwhile = NULL;
 	server->is_open = server->is_idling = server->is_closed = false;
 	server->has_qresync = server->has_condstore = false;
+	server->is_notifying = server->has_others = false;
 	server->n_told = 0;
-	server->horizon = 0;
+	server->horizon = server->late_from = 0;
 	bytes_put_str(&server->output, "* OK [");
 	put_capabilities(server);
 	bytes_put_str(&server->output, "] Ready.\r\n");

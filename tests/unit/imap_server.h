@@ -1,7 +1,7 @@
 /* A model of an IMAP server for tests, pure: lines in, lines out, no socket and no clock. It has
  * one mailbox, which others fill, flag and expunge while connections look at it, and obeys RFC
- * 3501, 2177, 4731 and 7162; in what these leave open it behaves as its traits say. It believes
- * what clients say: it is there to judge them.
+ * 3501, 2177, 4731, 5465 and 7162; in what these leave open it behaves as its traits say. It
+ * believes what clients say: it is there to judge them.
  */
 #pragma once
 
@@ -36,6 +36,17 @@ enum imap_server_pushes {
 	IMAP_SERVER_PUSHES_RARELY,  /* never else */
 };
 
+/* What is wrong with NOTIFY, now and then. */
+enum imap_server_notify_fault {
+	IMAP_SERVER_NOTIFIES_WELL,
+	IMAP_SERVER_NOTIFY_REFUSED,   /* NO or BAD, always */
+	IMAP_SERVER_NOTIFY_OVERFLOWS, /* NOTIFICATIONOVERFLOW, and what was due is not pushed */
+	IMAP_SERVER_NOTIFY_OMITS,     /* the data of a new message never comes */
+	IMAP_SERVER_NOTIFY_STRIPS,    /* it comes without an envelope */
+	IMAP_SERVER_NOTIFY_IS_LATE,   /* it comes with the next push */
+	IMAP_SERVER_NOTIFY_IS_EARLY,  /* it comes before EXISTS */
+};
+
 struct imap_server_traits {
 	bool has_idle, has_condstore, has_qresync, has_esearch;
 	bool has_uidnext;           /* EXAMINE tells it (Courier does not) */
@@ -50,6 +61,8 @@ struct imap_server_traits {
 	bool descends;     /* pushes flags from the last message to the first */
 	bool expunges_last; /* pushes them after EXISTS and flags */
 	enum imap_server_pushes pushes;
+	bool has_notify;
+	enum imap_server_notify_fault notify_fault;
 };
 
 struct imap_server_message {
@@ -91,7 +104,11 @@ struct imap_server {
 	struct bytes input, output;
 	bool is_open, is_idling, has_qresync, has_condstore, is_closed;
 	char idle_tag[32];
-	uint32_t uidvalidity;                                  /* of what is open */
+	bool is_notifying;
+	bool has_others;        /* NOTIFY named other mailboxes than the selected one */
+	char notify_items[160]; /* what is pushed of a new message */
+	uint32_t late_from;     /* of messages from this UID on no data was pushed; 0: of none */
+	uint32_t uidvalidity;   /* of what is open */
 	struct imap_server_message told[IMAP_SERVER_MESSAGES]; /* what the client was told */
 	size_t n_told;
 	uint32_t horizon; /* the highest UID that the client was told of, in whatever way */

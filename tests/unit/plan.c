@@ -23,6 +23,19 @@ static struct imap_server_traits choose_traits(uint64_t seed, struct chance *cha
 	};
 }
 
+/* From a chance of its own: what else happens is the same with NOTIFY and without. */
+static void choose_notify(struct plan *plan, uint64_t seed)
+{
+	struct chance chance;
+	chance_init(&chance, ~seed);
+	plan->traits.has_notify = chance_below(&chance, 2);
+	plan->watches_another = chance_below(&chance, 2);
+	plan->traits.notify_fault = chance_below(&chance, 2)
+		? IMAP_SERVER_NOTIFIES_WELL
+		: (enum imap_server_notify_fault)chance_below(
+			  &chance, IMAP_SERVER_NOTIFY_IS_EARLY + 1);
+}
+
 static unsigned int some_flags(struct chance *chance)
 {
 	return chance_below(chance, 3) ? 0 : chance_below(chance, 1u << IMAP_SERVER_FLAGS);
@@ -76,6 +89,7 @@ void plan_choose(struct plan *plan, uint64_t seed, struct chance *chance)
 {
 	*plan = (struct plan){.pace = 2 + chance_below(chance, 12)};
 	plan->traits = choose_traits(seed, chance);
+	choose_notify(plan, seed);
 	choose_mailbox(plan, chance);
 	choose_steps(plan, chance);
 }

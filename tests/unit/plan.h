@@ -39,6 +39,7 @@ struct plan {
 	uint32_t pace; /* a step is taken at one of so many occasions */
 	struct imap_server_traits traits;
 	bool announces_all;
+	bool watches_another;               /* by NOTIFY */
 	struct imap_server_mailbox mailbox; /* at first */
 	struct step steps[PLAN_STEPS];
 	size_t n_steps;

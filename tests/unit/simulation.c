@@ -144,8 +144,8 @@ static void give_credentials(struct session *session)
 static void print_event(const struct session *session, const struct imap_event *event)
 {
 	static const char *const names[] = {"state", "tls", "deflate", "credentials", "ready",
-		"baseline", "new", "flags", "expunged", "synchronised", "mailbox failed", "listed",
-		"message", "chunk", "moved", "done", "closed"};
+		"baseline", "new", "flags", "expunged", "synchronised", "mailbox failed", "notify",
+		"elsewhere", "listed", "message", "chunk", "moved", "done", "closed"};
 	if (!session->is_verbose) {
 		return;
 	}
@@ -381,6 +381,9 @@ static void connect(struct session *session)
 	if (!session->client) {
 		abort();
 	}
+	static const char *const others[] = {"Other"};
+	imap_client_watch_others(
+		session->client, others, session->plan.watches_another, session->now);
 	session->connected_at = session->now;
 	session->has_failed = false;
 	imap_server_init(
