@@ -642,7 +642,8 @@ static bool can_idle(const struct imap_client *client)
 	}
 	bool wants_more = client->options.preview || is_careful(client->open.mailbox) ||
 		commands_have(client, COMMAND_LOOK_UIDS);
-	return !wants_more || !follow_has_tail(client) || client->notify.data_due > 0;
+	bool is_awaited = client->notify.data_due > 0 && !commands_have(client, COMMAND_LOOK);
+	return !wants_more || !follow_has_tail(client) || is_awaited;
 }
 
 static bool rescan_advances(struct imap_client *client)
