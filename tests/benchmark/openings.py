@@ -9,8 +9,8 @@ from table import Row
 
 
 def way_up(server, connection):
-    """Round trips from connect() to the client's having "+"; whether TLS was resumed; what the
-    server was told in which flight.
+    """Round trips from connect() to the client's having "+"; "resumed TLS1.3", or what it was; what
+    the server was told in which flight.
     """
     events = [event for event in server.look() if event[1] == connection]
     accepted = next(event for event in events if event[2] == "accepted")
@@ -24,8 +24,8 @@ def way_up(server, connection):
         " + ".join(" ".join(event[3:]) for event in flight)
         for _, flight in itertools.groupby(commands, lambda event: round(trips(event), 1))
     ]
-    is_resumed = any(event[2:4] == ("secured", "resumed") for event in events)
-    return trips(idle) + 0.5, is_resumed, "; ".join(flights)
+    secured = next(event for event in events if event[2] == "secured")
+    return trips(idle) + 0.5, " ".join(secured[3:]), "; ".join(flights)
 
 
 def way_up_again(server, user, wake=lambda: None):
@@ -72,9 +72,9 @@ def connect(company, effort):
         ("the first time", cold, floor_cold, None),
         ("after a restart", restarted, floor_cold, None),
     ):
-        how = "resumed" if all(is_resumed for _, is_resumed, _ in ours) else "full"
+        how = " or ".join(sorted({how for _, how, _ in ours}))
         yield Row(
-            f"TCP connect to IDLE accepted, {ROUND_TRIP} ms round trip, {what}, {how} TLS",
+            f"TCP connect to IDLE accepted, {ROUND_TRIP} ms round trip, {what}, {how}",
             "round trips",
             [trips for trips, *_ in ours],
             [trips for trips, *_ in theirs],
