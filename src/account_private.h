@@ -18,6 +18,7 @@
 #include "key.h"
 #include "mailbox.h"
 #include "notice.h"
+#include "server.h"
 #include "tally.h"
 #include "wish.h"
 
@@ -75,6 +76,7 @@ struct accounts {
 	struct task task;    /* commits once more; ends what does not end by itself */
 	struct notice_queue queue;
 	struct gate gate;
+	struct servers *servers;
 	struct surroundings surroundings;
 	uint8_t *buffer; /* for all connections */
 	size_t buffer_size;

@@ -34,7 +34,8 @@ int accounts_new(struct turn *turn, struct task *owner, struct state *state, int
 	notice_change_init(&accounts->changed, ACCOUNT_EVENT_ROOT_CHANGED, NULL, NULL);
 	accounts->buffer_size = BUFFER_SIZE;
 	accounts->buffer = malloc(BUFFER_SIZE);
-	if (!accounts->buffer) {
+	accounts->servers = servers_new();
+	if (!accounts->buffer || !accounts->servers) {
 		accounts_free(accounts);
 		return -ENOMEM;
 	}
@@ -76,6 +77,7 @@ struct accounts *accounts_free(struct accounts *accounts)
 	free_past(accounts);
 	config_free(accounts->config);
 	free(accounts->buffer);
+	servers_free(accounts->servers);
 	free(accounts);
 	return NULL;
 }

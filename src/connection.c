@@ -205,6 +205,8 @@ static bool begin_conversation(struct connection *connection)
 	struct imap_client_options options =
 		terms_options(connection->setup.config, key_kind(key), key_is_without_plus(key));
 	options.seed = clock_random();
+	options.memory = servers_recall(connection->setup.servers, connection->setup.config);
+	servers_advise(connection->setup.servers, connection->setup.config, &options);
 	uint64_t now = connection_now(connection);
 	connection->client = imap_client_new(&options, now);
 	if (!connection->client) {
@@ -410,6 +412,24 @@ static void note_login(struct connection *connection)
 		stream_peer(connection->stream));
 }
 
+/* What this login led to, the next one may assume. */
+static void note_memory(struct connection *connection)
+{
+	struct imap_memory memory;
+	imap_client_take_memory(connection->client, &memory);
+	servers_remember(connection->setup.servers, connection->setup.config, &memory);
+}
+
+static void note_end(struct connection *connection, const struct imap_event *event)
+{
+	const struct connection_setup *setup = &connection->setup;
+	servers_note_end(setup->servers, setup->config, connection->client);
+	if (event->end == IMAP_END_CREDENTIALS) {
+		/* Before it counts a second time it is heard without any assumption. */
+		servers_forget(setup->servers, setup->config);
+	}
+}
+
 static void note_plus(struct connection *connection)
 {
 	if (imap_client_plus_failed(connection->client)) {
@@ -433,9 +453,11 @@ static bool handle(struct connection *connection, struct imap_event *event)
 	case IMAP_EVENT_READY:
 		note_plus(connection);
 		note_login(connection);
+		note_memory(connection);
 		return true;
 	case IMAP_EVENT_CLOSED: {
 		note_plus(connection);
+		note_end(connection, event);
 		struct failure failure = event->failure;
 		connection_over(connection, &failure, event->end, event->retry_after_usec);
 		return false;

@@ -17,6 +17,7 @@
 #include "gate.h"
 #include "imap/client.h"
 #include "key.h"
+#include "server.h"
 #include "util/failure.h"
 #include "util/turn.h"
 
@@ -45,6 +46,7 @@ struct connection_setup {
 	const struct surroundings *surroundings;
 	struct gate *gate;
 	struct key *key;
+	struct servers *servers;
 	const struct config_account *config;
 	uint8_t *buffer; /* for octets on their way from the stream to the engine */
 	size_t buffer_size;

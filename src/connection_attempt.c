@@ -167,9 +167,24 @@ static void lie_down(struct connection *connection, const struct failure *failur
 	task_wake(&connection->task);
 }
 
+/* Not the wait after a failure, but neither a reason to forget those before. */
+void connection_begin_anew(struct connection *connection, const struct failure *failure)
+{
+	log_info(connection->setup.config->name, NULL, "connection=%u cut: %s",
+		connection->setup.number, failure->text);
+	put_closed(connection, failure, IMAP_END_ORDINARY);
+	connection_tear_down(connection);
+	connection_enter(connection, CONNECTION_WAITING);
+	connection_start(connection);
+}
+
 void connection_over(struct connection *connection, const struct failure *failure,
 	enum imap_end end, uint64_t retry_after)
 {
+	if (end == IMAP_END_STUMBLED && !connection->is_stopping) {
+		connection_begin_anew(connection, failure);
+		return;
+	}
 	if (!connection->is_stopping && lacks_network(connection, end)) {
 		lie_down(connection, failure);
 		return;
@@ -263,17 +278,11 @@ static void try_for_news(struct connection *connection)
 	try_after(connection, NEWS_USEC << connection->n_hurried);
 }
 
-/* Not the wait after a failure, but neither a reason to forget those before. */
-static void begin_anew(struct connection *connection)
+static void lose_way(struct connection *connection)
 {
 	struct failure failure;
 	failure_set(&failure, FAILURE_OFFLINE, "the way to the server is gone");
-	log_info(connection->setup.config->name, NULL, "connection=%u cut: %s",
-		connection->setup.number, failure.text);
-	put_closed(connection, &failure, IMAP_END_ORDINARY);
-	connection_tear_down(connection);
-	connection_enter(connection, CONNECTION_WAITING);
-	connection_start(connection);
+	connection_begin_anew(connection, &failure);
 }
 
 static void check_dialing(struct connection *connection, bool has_more)
@@ -294,7 +303,7 @@ static void check_online(struct connection *connection, bool has_more)
 {
 	enum path path = stream_path(connection->stream);
 	if (path == PATH_GONE) {
-		begin_anew(connection);
+		lose_way(connection);
 	} else if (connection->is_logged_in && (has_more || path != PATH_SAME)) {
 		imap_client_probe(connection->client, connection_now(connection));
 		task_wake(&connection->task);

@@ -57,5 +57,8 @@ void connection_over(struct connection *connection, const struct failure *failur
 	enum imap_end end, uint64_t retry_after);
 void connection_over_for(struct connection *connection, enum failure_kind kind, const char *text);
 
+/* The same, but it is nobody's fault: the next attempt begins at once. */
+void connection_begin_anew(struct connection *connection, const struct failure *failure);
+
 /* It is stopped, and owes nothing. */
 void connection_rest(struct connection *connection);

@@ -14,6 +14,8 @@
  *   imap/       the engine: octets and time in, octets and events out; no socket, no clock
  *     client, engine.h            one connection: what is wanted of it, and what it tells
  *     login, sasl, oauth          from the greeting to being logged in
+ *     memory, guess               what may be assumed, and is sent before it is certain
+ *     stumble                     servers that do not bear several commands at a time
  *     cycle                       synchronise, idle, synchronise
  *     open, follow                opening a mailbox, and what has changed in it
  *     request, command, writer    what callers want, as commands on the wire
@@ -37,6 +39,7 @@
  *   message     a message as the bus shows it
  *   secret      passwords and tokens; secret_command, secret_memory
  *   terms, key, gate, retry, watch, transcript    what a connection needs
+ *   server                      what is known of servers from connections before
  *   connection, connection_attempt    a stream and an engine, held together and renewed
  *   mailbox     a mailbox followed; mailbox_follow, delta
  *   account, accounts    all of it, as account.h shows it; listing, share, serve, show

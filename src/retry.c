@@ -52,6 +52,8 @@ uint64_t retry_wait_usec(
 		return wait_for_server(retry, retry_after_usec);
 	case IMAP_END_CREDENTIALS:
 		return wait_for_key(retry, verdict);
+	case IMAP_END_STUMBLED:
+		return 0;
 	case IMAP_END_ORDINARY:
 		break;
 	}

@@ -65,6 +65,7 @@ static struct connection *add_connection(struct account *account)
 		.surroundings = &set->surroundings,
 		.gate = &set->gate,
 		.key = account->key,
+		.servers = set->servers,
 		.config = account->config,
 		.buffer = set->buffer,
 		.buffer_size = set->buffer_size,

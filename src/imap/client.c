@@ -65,6 +65,7 @@ struct imap_client *imap_client_new(const struct imap_client_options *options, u
 		return NULL;
 	}
 	list_init(&client->commands);
+	list_init(&client->guesses);
 	list_init(&client->requests);
 	list_init(&client->events);
 	bytes_init(&client->output);
@@ -81,6 +82,7 @@ struct imap_client *imap_client_new(const struct imap_client_options *options, u
 	runs_init(&client->open.expunged);
 	client->options = *options;
 	client->options.limits = NULL;
+	client->options.memory = NULL;
 	client->now = now;
 	client->is_secure = options->transport == IMAP_TRANSPORT_TLS;
 	client->without_plus = options->without_plus;
@@ -91,7 +93,8 @@ struct imap_client *imap_client_new(const struct imap_client_options *options, u
 	client->limits = options->limits ? *options->limits : imap_limits_default;
 	client->parser = imap_parser_new(&client->limits);
 	client->auth = strdup(options->auth ? options->auth : "auto");
-	if (!client->parser || !client->auth) {
+	bool has_past = !options->memory || imap_memory_copy(&client->past, options->memory) == 0;
+	if (!client->parser || !client->auth || !has_past) {
 		return imap_client_free(client);
 	}
 	return client;
@@ -123,14 +126,22 @@ static struct event *event_free(struct event *event)
 	return NULL;
 }
 
+static void free_commands(struct imap_client *client)
+{
+	LIST_FOR_EACH_SAFE (node, &client->commands) {
+		command_free(list_entry(node, struct command, link));
+	}
+	LIST_FOR_EACH_SAFE (node, &client->guesses) {
+		command_free(list_entry(node, struct command, link));
+	}
+}
+
 struct imap_client *imap_client_free(struct imap_client *client)
 {
 	if (!client) {
 		return NULL;
 	}
-	LIST_FOR_EACH_SAFE (node, &client->commands) {
-		command_free(list_entry(node, struct command, link));
-	}
+	free_commands(client);
 	open_forget(client);
 	LIST_FOR_EACH_SAFE (node, &client->requests) {
 		request_free(client, list_entry(node, struct request, link));
@@ -144,6 +155,8 @@ struct imap_client *imap_client_free(struct imap_client *client)
 	bytes_done(&client->capability_words);
 	bytes_done(&client->trace_line);
 	notify_done(client);
+	imap_memory_done(&client->past);
+	imap_memory_done(&client->memory);
 	free(client->capabilities);
 	free(client->namespace_prefix);
 	free(client->auth);
@@ -219,9 +232,7 @@ void client_close(struct imap_client *client, const struct failure *failure, enu
 	enter(client, IMAP_STATE_CLOSED);
 	login_wipe(client);
 	bytes_wipe(&client->output);
-	LIST_FOR_EACH_SAFE (node, &client->commands) {
-		command_free(list_entry(node, struct command, link));
-	}
+	free_commands(client);
 	/* Not by client_event(), which would come back here when out of memory. */
 	struct event *event = calloc(1, sizeof(*event));
 	if (!event) {
@@ -350,6 +361,11 @@ static void handle_tagged(struct imap_client *client, const struct imap_response
 {
 	bool was_sent = false;
 	struct command *command = commands_find(client, response->tag, &was_sent);
+	if (!command && was_sent && client->nudge != 0 &&
+		commands_number(client, response->tag) == client->nudge) {
+		stumble_at_nudge(client);
+		return;
+	}
 	if (!command) {
 		/* A server that ended IDLE by itself takes our DONE for a command and answers it
 		 * with that word as the tag. An answer given twice is as harmless. */
@@ -364,13 +380,23 @@ static void handle_tagged(struct imap_client *client, const struct imap_response
 		command_name(command->kind), imap_status_name(response->status));
 	list_remove(&command->link);
 	client->probe_deadline = USEC_NEVER;
+	stumble_note_answer(client, command);
 	/* Its turn begins when the one before is answered, which may have taken long. */
-	struct command *next = commands_head(client);
+	struct command *next = commands_awaited(client);
 	if (next && next->deadline != USEC_NEVER) {
 		next->deadline = client->now + COMMAND_USEC;
 	}
+	if (command->is_guess) {
+		guess_answered(client, command, response);
+		command_free(command);
+		return;
+	}
 	if (client->state == IMAP_STATE_LOGOUT && command->kind != COMMAND_LOGOUT) {
 		handle_last(client, command, response);
+		command_free(command);
+		return;
+	}
+	if (stumbles_at_answer(client, command, response)) {
 		command_free(command);
 		return;
 	}
@@ -387,10 +413,43 @@ static struct request *awaiting_request(struct imap_client *client, uint64_t kin
 	return command ? command->request : NULL;
 }
 
+/* Whether it is about the mailbox that is open there. */
+static bool is_of_mailbox(const struct imap_response *response)
+{
+	switch (response->kind) {
+	case IMAP_RESPONSE_INVALID:
+	case IMAP_RESPONSE_STATUS_LINE:
+	case IMAP_RESPONSE_SEARCH:
+	case IMAP_RESPONSE_ESEARCH:
+	case IMAP_RESPONSE_EXISTS:
+	case IMAP_RESPONSE_EXPUNGE:
+	case IMAP_RESPONSE_VANISHED:
+	case IMAP_RESPONSE_FETCH:
+	case IMAP_RESPONSE_CHUNK:
+		return true;
+	case IMAP_RESPONSE_ENABLED:
+	case IMAP_RESPONSE_NAMESPACE:
+	case IMAP_RESPONSE_LIST:
+	case IMAP_RESPONSE_STATUS:
+	case IMAP_RESPONSE_UNKNOWN:
+	case IMAP_RESPONSE_FLAGS:
+	case IMAP_RESPONSE_ID:
+	case IMAP_RESPONSE_RECENT:
+	case IMAP_RESPONSE_CAPABILITY:
+	case IMAP_RESPONSE_CONTINUATION:
+	case IMAP_RESPONSE_TAGGED:
+		break;
+	}
+	return false;
+}
+
 /* Untagged data about the world after login. */
 static void handle_untagged(struct imap_client *client, const struct imap_response *response)
 {
 	struct request *request;
+	if (client->is_astray && is_of_mailbox(response)) {
+		return;
+	}
 	switch (response->kind) {
 	case IMAP_RESPONSE_INVALID:
 		log_debug(NULL, NULL, "imap %s: skipped a response: %.*s", client->tag_prefix,
@@ -472,6 +531,10 @@ static void handle_response(struct imap_client *client, const struct imap_respon
 	}
 	if (response->kind == IMAP_RESPONSE_TAGGED) {
 		handle_tagged(client, response);
+		if (!list_is_empty(&client->guesses)) {
+			/* What follows may be the answer to what is put now. */
+			settle(client);
+		}
 		return;
 	}
 	if (response->kind == IMAP_RESPONSE_CONTINUATION) {
@@ -515,7 +578,7 @@ size_t imap_client_receive(struct imap_client *client, const void *data, size_t 
 {
 	const uint8_t *octets = data;
 	size_t used = 0;
-	client->now = now;
+	client->now = client->heard_at = now;
 	postpone_probe(client);
 	while (used < len && !client_is_over(client)) {
 		if (client->transport_changes) {
@@ -578,6 +641,7 @@ void imap_client_secured(struct imap_client *client, uint64_t now)
 	client->has_capabilities = false;
 	client->n_capabilities = 0;
 	client->phase_deadline = USEC_NEVER;
+	login_recall(client);
 	login_begin(client);
 	settle(client);
 }
@@ -632,7 +696,11 @@ uint64_t imap_client_deadline(const struct imap_client *client, uint64_t *ret_sl
 	if (client->probe_deadline < deadline) {
 		deadline = client->probe_deadline;
 	}
-	const struct command *head = commands_head(client);
+	uint64_t silence = stumble_deadline(client);
+	if (silence < deadline) {
+		deadline = silence;
+	}
+	const struct command *head = commands_awaited(client);
 	if (head && head->deadline < deadline) {
 		deadline = head->deadline;
 	}
@@ -655,7 +723,7 @@ void imap_client_tick(struct imap_client *client, uint64_t now)
 	if (client_is_over(client)) {
 		return;
 	}
-	const struct command *head = commands_head(client);
+	const struct command *head = commands_awaited(client);
 	if (client->state == IMAP_STATE_LOGOUT && client->phase_deadline <= now) {
 		struct failure none = {.kind = FAILURE_NONE};
 		client_close(client, &none, IMAP_END_ORDINARY, 0);
@@ -667,8 +735,11 @@ void imap_client_tick(struct imap_client *client, uint64_t now)
 	} else if (client->probe_deadline <= now) {
 		client_fail(client, FAILURE_TIMEOUT, "the server gave no proof of life");
 	} else if (head && head->deadline <= now) {
+		client->stumble = head->in_company ? IMAP_STUMBLE_HUNG : IMAP_STUMBLE_NONE;
 		client_fail(client, FAILURE_TIMEOUT, "no answer in time to %s%s",
 			head->is_done ? "DONE of " : "", command_name(head->kind));
+	} else if (stumble_deadline(client) <= now) {
+		stumble_tick(client);
 	} else {
 		cycle_tick(client);
 		settle(client);

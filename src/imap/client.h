@@ -19,6 +19,7 @@
 #include <stdint.h>
 
 #include "imap/mailbox.h"
+#include "imap/memory.h"
 #include "imap/message.h"
 #include "imap/response.h"
 #include "imap/sasl.h"
@@ -46,6 +47,11 @@ struct imap_client_options {
 	bool preview;                /* NEW events carry what `Preview` needs */
 	bool compress;
 	const struct imap_limits *limits; /* NULL: imap_limits_default. Copied */
+	/* What is known from the connection before; copied. NULL: nothing. */
+	const struct imap_memory *memory;
+	bool is_stepwise;   /* the server does not bear several commands at a time */
+	uint64_t bad_alone; /* ... but to these it says BAD in any case: see imap_client_bad_alone()
+			     */
 };
 
 enum imap_state {
@@ -126,6 +132,8 @@ enum imap_end {
 	IMAP_END_THROTTLED,   /* [UNAVAILABLE], throttling: wait long; retry_after_usec may say how
 				 long */
 	IMAP_END_LIMIT,       /* too many connections: use fewer */
+	IMAP_END_STUMBLED,    /* over several commands at a time: nobody's error, see
+				 imap_client_stumble() */
 	IMAP_END_TOKEN, /* BYE that says that the access token expired: fetch one, reconnect at once
 			 */
 };
@@ -319,6 +327,25 @@ const char *imap_client_mechanism(const struct imap_client *client);
 
 /* Whether a PLUS mechanism was refused and another one taken. */
 bool imap_client_plus_failed(const struct imap_client *client);
+
+/* What was learnt for the next connection, moved to memory; from READY on, once. It may be nothing.
+ */
+void imap_client_take_memory(struct imap_client *client, struct imap_memory *memory);
+
+enum imap_stumble {
+	IMAP_STUMBLE_NONE,
+	IMAP_STUMBLE_HUNG,   /* nothing of a flight was answered in time: nobody knows why */
+	IMAP_STUMBLE_LIKELY, /* it fell silent after it had answered a part of one */
+	IMAP_STUMBLE_CERTAIN,
+};
+
+/* Whether the server stumbled over several commands at a time. ret_kind: 0 or what it said BAD to.
+ */
+enum imap_stumble imap_client_stumble(const struct imap_client *client, uint64_t *ret_kind);
+
+/* What a server that is asked command by command has said BAD to: if that is what it stumbled over
+ * before, it did not stumble. */
+uint64_t imap_client_bad_alone(const struct imap_client *client);
 
 /* µs of time in IDLE since the mailbox was last opened and synchronised; 0 when not idling. */
 uint64_t imap_client_idling_since(const struct imap_client *client);

@@ -92,7 +92,8 @@ struct command *command_new(
 		request->n_pending++;
 	}
 	bytes_printf(&command->text, "%s%u ", client->tag_prefix, command->number);
-	list_append(&client->commands, &command->link);
+	command->is_guess = client->is_guessing;
+	list_append(client->is_guessing ? &client->guesses : &client->commands, &command->link);
 	return command;
 }
 
@@ -125,6 +126,8 @@ void command_end(struct imap_client *client, struct command *command)
 			"an argument of %s cannot be said in IMAP", command_name(command->kind));
 	} else if (command->text.error < 0 || command->rest.error < 0) {
 		client_fail_memory(client);
+	} else if (!command->is_guess) {
+		guess_meet(client, command);
 	}
 }
 
@@ -273,72 +276,147 @@ bool commands_have(const struct imap_client *client, enum command_kind kind)
 	return false;
 }
 
-struct command *commands_find(const struct imap_client *client, struct span tag, bool *ret_was_sent)
+struct command *commands_awaited(const struct imap_client *client)
+{
+	struct command *head = commands_head(client);
+	return head                        ? head
+		: guesses_are_sent(client) ? list_entry(client->guesses.next, struct command, link)
+					   : NULL;
+}
+
+bool commands_owe(const struct imap_client *client, uint64_t kinds)
+{
+	LIST_FOR_EACH (node, &client->commands) {
+		const struct command *command = list_entry(node, struct command, link);
+		if (kinds & (UINT64_C(1) << command->kind)) {
+			return true;
+		}
+	}
+	return false;
+}
+
+uint32_t commands_number(const struct imap_client *client, struct span tag)
 {
 	size_t prefix = strlen(client->tag_prefix);
 	uint64_t number = 0;
-	*ret_was_sent = false;
 	if (tag.len <= prefix || tag.len > prefix + 10 ||
 		memcmp(tag.data, client->tag_prefix, prefix) != 0) {
-		return NULL;
+		return 0;
 	}
 	for (size_t i = prefix; i < tag.len; i++) {
 		if (tag.data[i] < '0' || tag.data[i] > '9') {
-			return NULL;
+			return 0;
 		}
 		number = number * 10 + (tag.data[i] - '0');
 	}
-	LIST_FOR_EACH (node, &client->commands) {
+	return number <= UINT32_MAX ? (uint32_t)number : 0;
+}
+
+static struct command *find_in(const struct list *commands, uint32_t number)
+{
+	for (struct list *node = commands->next; node != commands; node = node->next) {
 		struct command *command = list_entry(node, struct command, link);
 		if (command->number == number) {
-			/* An answer to what was not yet asked is an attack or a lunacy. */
-			return command->is_sent ? command : NULL;
+			return command;
 		}
+	}
+	return NULL;
+}
+
+struct command *commands_find(const struct imap_client *client, struct span tag, bool *ret_was_sent)
+{
+	uint32_t number = commands_number(client, tag);
+	*ret_was_sent = false;
+	struct command *command = find_in(&client->commands, number);
+	command = command ? command : find_in(&client->guesses, number);
+	if (command) {
+		/* An answer to what was not yet asked is an attack or a lunacy. */
+		return command->is_sent ? command : NULL;
 	}
 	*ret_was_sent = number > 0 && number <= client->n_commands;
 	return NULL;
 }
 
 /* Whether nothing may be written behind the command until it is answered. */
-static bool is_blocking(const struct command *command)
+static bool is_blocking(const struct imap_client *client, const struct command *command)
 {
 	/* What is asked of a mailbox depends on what EXAMINE says; the others change the transport,
 	 * or what the server is. */
 	const uint64_t blocking =
 		KIND(STARTTLS) | KIND(AUTHENTICATE) | KIND(LOGIN) | KIND(COMPRESS) | KIND(OPEN);
+	if (client->options.is_stepwise) {
+		return true;
+	}
 	if (command->kind == COMMAND_IDLE) {
 		return !command->is_done;
 	}
 	return blocking & (UINT64_C(1) << command->kind) || bytes_len(&command->rest) > 0;
 }
 
-void commands_flush(struct imap_client *client)
+static void write_command(struct imap_client *client, struct command *command)
 {
-	if (client_is_over(client) || client->transport_changes) {
-		return;
+	struct span text = bytes_span(&command->text);
+	trace_sent(client, command, text);
+	bytes_put(&client->output, text.data, text.len);
+	if (command->is_secret) {
+		bytes_wipe(&command->text);
+	} else if (!command->is_guess) {
+		bytes_done(&command->text);
 	}
-	bool is_first = true;
+	command->is_sent = true;
+	command->deadline = client->now + COMMAND_USEC;
+	client->is_astray =
+		client->is_astray && (command->is_guess || command->kind != COMMAND_OPEN);
+}
+
+/* Whether all of them are on the wire then. */
+static bool write_commands(struct imap_client *client)
+{
 	LIST_FOR_EACH (node, &client->commands) {
 		struct command *command = list_entry(node, struct command, link);
 		if (!command->is_sent) {
-			struct span text = bytes_span(&command->text);
-			trace_sent(client, command, text);
-			bytes_put(&client->output, text.data, text.len);
-			if (command->is_secret) {
-				bytes_wipe(&command->text);
-			} else {
-				bytes_done(&command->text);
+			write_command(client, command);
+		}
+		if (is_blocking(client, command)) {
+			return node->next == &client->commands && bytes_len(&command->rest) == 0;
+		}
+	}
+	return true;
+}
+
+/* Those that travel together are a flight. */
+static void note_flight(struct imap_client *client)
+{
+	struct list *lists[] = {&client->commands, &client->guesses};
+	size_t n_awaited = 0;
+	for (int pass = 0; pass < 2; pass++) {
+		for (int i = 0; i < 2; i++) {
+			LIST_FOR_EACH (node, lists[i]) {
+				struct command *command = list_entry(node, struct command, link);
+				n_awaited += pass == 0 && command->is_sent;
+				command->in_company =
+					command->in_company || (command->is_sent && n_awaited > 1);
 			}
-			command->is_sent = true;
-			command->deadline = client->now + COMMAND_USEC;
-		} else if (is_first && command->deadline == USEC_NEVER &&
-			command->kind != COMMAND_IDLE) {
-			command->deadline = client->now + COMMAND_USEC;
 		}
-		is_first = false;
-		if (is_blocking(command)) {
-			break;
+	}
+	client->heard_at = client->now;
+	client->has_progress = false;
+}
+
+void commands_flush(struct imap_client *client)
+{
+	/* What was sent in vain is answered first. */
+	if (client_is_over(client) || client->transport_changes || guesses_are_sent(client)) {
+		return;
+	}
+	size_t before = bytes_len(&client->output);
+	if (write_commands(client)) {
+		LIST_FOR_EACH (node, &client->guesses) {
+			write_command(client, list_entry(node, struct command, link));
 		}
+	}
+	if (bytes_len(&client->output) > before) {
+		note_flight(client);
 	}
 	if (client->output.error < 0) {
 		client_fail_memory(client);
@@ -358,7 +436,7 @@ static struct command *awaiting_continuation(const struct imap_client *client)
 			return command;
 		}
 	}
-	return NULL;
+	return guess_awaiting_continuation(client);
 }
 
 void command_put_done(struct imap_client *client, struct command *idle)
@@ -380,10 +458,14 @@ void handle_continuation(struct imap_client *client, const struct imap_response 
 		client_fail(client, FAILURE_INSECURE, "the server did not agree to STARTTLS");
 		return;
 	}
-	if (!command) {
+	if (!command || stumbles_at_continuation(client)) {
 		return;
 	}
-	if (command->kind == COMMAND_AUTHENTICATE) {
+	stumble_note_answer(client, command);
+	if (command->is_guess) {
+		guesses_void(client);
+		command_put_done(client, command);
+	} else if (command->kind == COMMAND_AUTHENTICATE) {
 		login_continue(client, response->text);
 	} else if (command->kind == COMMAND_IDLE) {
 		handle_idle_continuation(client, command);

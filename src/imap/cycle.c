@@ -123,6 +123,16 @@ static bool is_careful(const struct imap_mailbox *mailbox)
 	return mailbox->n_refusals > 0;
 }
 
+static void put_look_from(struct imap_client *client, uint32_t uid)
+{
+	struct command *command = command_new(client, COMMAND_LOOK, NULL);
+	if (command) {
+		bytes_printf(&command->text, "UID FETCH %u:4294967295 ", uid);
+		put_fetch_items(client, &command->text, new_mail_items(client));
+		command_end(client, command);
+	}
+}
+
 static void put_look(struct imap_client *client)
 {
 	struct open *open = &client->open;
@@ -143,12 +153,7 @@ static void put_look(struct imap_client *client)
 			from);
 		return;
 	}
-	struct command *command = command_new(client, COMMAND_LOOK, NULL);
-	if (command) {
-		bytes_printf(&command->text, "UID FETCH %u:4294967295 ", from);
-		put_fetch_items(client, &command->text, new_mail_items(client));
-		command_end(client, command);
-	}
+	put_look_from(client, from);
 }
 
 bool cycle_lacks_noop(const struct imap_client *client)
@@ -289,7 +294,7 @@ static void look_ended(struct imap_client *client)
 {
 	struct open *open = &client->open;
 	follow_tell_arrivals(client, false);
-	if (commands_awaiting(client,
+	if (commands_owe(client,
 		    KIND(NOOP) | KIND(LOOK) | KIND(LOOK_UIDS) | KIND(LOOK_BLOCK) |
 			    KIND(LOOK_PART))) {
 		return; /* the rest of the look is still to be answered */
@@ -522,8 +527,10 @@ void handle_idle_continuation(struct imap_client *client, struct command *comman
 	}
 	uint64_t timeout = client->options.idle_timeout_usec;
 	command->is_continued = true;
-	if (client->state == IMAP_STATE_LOGOUT) {
-		command_put_done(client, command); /* LOGOUT waits behind it */
+	if (client->state == IMAP_STATE_LOGOUT || client->nudge != 0) {
+		/* LOGOUT waits behind it; a NOOP comes in its midst, and ends it in some way. */
+		command_put_done(client, command);
+		client->left_idle = true;
 		return;
 	}
 	command->deadline = USEC_NEVER;
@@ -566,6 +573,7 @@ void handle_idle(
 	if (sends_us_away(client, response)) {
 		return;
 	}
+	client->nudge = 0; /* in the midst of IDLE it has no answer of its own */
 	/* Some say OK without ever a continuation. */
 	bool is_quick =
 		!command->is_continued || client->now - client->idle_since < QUICK_IDLE_USEC;
@@ -644,6 +652,23 @@ static bool can_idle(const struct imap_client *client)
 		commands_have(client, COMMAND_LOOK_UIDS);
 	bool is_awaited = client->notify.data_due > 0 && !commands_have(client, COMMAND_LOOK);
 	return !wants_more || !follow_has_tail(client) || is_awaited;
+}
+
+void cycle_put_guess(struct imap_client *client)
+{
+	uint32_t watermark = client->open.mailbox->cursor.watermark;
+	if (watermark == 0 || is_careful(client->open.mailbox)) {
+		return;
+	}
+	put_look_from(client, watermark);
+	bool is_asked = false;
+	LIST_FOR_EACH (node, &client->requests) {
+		const struct request *request = list_entry(node, struct request, link);
+		is_asked = is_asked || request->kind != REQUEST_REFRESH;
+	}
+	if (!is_asked && !client->open.wants_writable && can_idle(client)) {
+		command_put(client, COMMAND_IDLE, NULL, "IDLE");
+	}
 }
 
 static bool rescan_advances(struct imap_client *client)

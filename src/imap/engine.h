@@ -5,6 +5,8 @@
  *   command.c  the queue of commands: tags, pipelining, continuations
  *   login.c    from the greeting to ENABLE
  *   logout.c   the last words
+ *   guess.c    what is sent before it is certain that it will be wanted
+ *   stumble.c  servers that do not bear several commands at a time
  *   open.c     EXAMINE, and what it takes until the view equals the server's mailbox
  *   follow.c   untagged data: EXISTS, EXPUNGE, VANISHED, FETCH applied to the view
  *   cycle.c    synchronise, idle, synchronise: which command comes next
@@ -88,7 +90,10 @@ struct command {
 	struct request *request; /* borrowed; NULL: none, or it was cancelled */
 	struct bytes text;       /* of what is not yet in the output */
 	struct bytes rest; /* of what follows a continuation request (a synchronising literal) */
+	bool is_guess;     /* among client->guesses */
 	bool is_sent;
+	bool is_overtaken; /* a later one has been answered */
+	bool in_company;   /* on the wire with others, unanswered */
 	bool is_secret;    /* neither in traces nor left in memory */
 	bool is_continued; /* IDLE: the "+" has come */
 	bool is_done;      /* IDLE: DONE is sent */
@@ -252,6 +257,17 @@ struct imap_client {
 				 */
 
 	struct list commands; /* struct command */
+	struct list guesses;  /* struct command: on the wire behind those, but nobody has put them
+			       * yet */
+	bool is_guessing;     /* what is put is a guess */
+	bool guesses_are_void;
+	bool is_astray;    /* a mailbox is open there that was opened in vain: what is said is not
+			    * about ours */
+	uint64_t heard_at; /* of a flight: when it left, or the last octet came */
+	bool has_progress; /* a part of the flight has been answered */
+	uint32_t nudge;    /* the tag's number of a NOOP against silence; 0: none is on the wire */
+	enum imap_stumble stumble;
+	uint64_t stumbled_at, bad_alone; /* KIND() or-ed */
 	bool is_secure;
 	bool has_greeting;
 	bool is_preauth;
@@ -265,8 +281,12 @@ struct imap_client {
 	struct bytes sasl_said; /* what was said last in it, for the same */
 	struct imap_sasl *sasl;
 	bool is_authenticated;
-	bool no_compress; /* refused */
-	bool has_rev2;    /* IMAP4rev2 is in force: what it implies needs no capability word */
+	bool login_is_whole;       /* a single message, with nothing to be waited for in between */
+	struct imap_memory past;   /* what is known from the connection before, until it is used up
+				    */
+	struct imap_memory memory; /* what will be known by the next one */
+	bool no_compress;          /* refused */
+	bool has_rev2; /* IMAP4rev2 is in force: what it implies needs no capability word */
 	const char *mechanism;
 	bool without_plus, plus_failed;
 	struct imap_credentials credentials;
@@ -325,7 +345,7 @@ struct command *command_new(
 struct command *command_free(struct command *command);
 /* Adds CRLF; the command is written when its turn has come. */
 void command_end(struct imap_client *client, struct command *command);
-/* A whole command without arguments from outside. */
+/* A whole command without arguments from outside, of at most 159 octets. */
 void command_put(struct imap_client *client, enum command_kind kind, struct request *request,
 	const char *format, ...) __attribute__((format(printf, 4, 5)));
 /* A string argument that may need a literal (LITERAL+, LITERAL-, or synchronising). */
@@ -337,7 +357,7 @@ char *take_mailbox_name(struct imap_client *client, struct span name);
 void command_put_mailbox(struct imap_client *client, struct command *command, const char *name);
 /* The words of FETCH for the items, in parentheses. */
 void put_fetch_items(const struct imap_client *client, struct bytes *bytes, unsigned int items);
-/* Ends IDLE. */
+/* Ends IDLE, and writes. */
 void command_put_done(struct imap_client *client, struct command *idle);
 /* Writes what may be written now. */
 void commands_flush(struct imap_client *client);
@@ -353,11 +373,24 @@ bool commands_have(const struct imap_client *client, enum command_kind kind);
 /* By a tag: the command; NULL and *ret_was_sent when it was answered before. */
 struct command *commands_find(
 	const struct imap_client *client, struct span tag, bool *ret_was_sent);
+/* The number in one of our tags; 0: it is none. */
+uint32_t commands_number(const struct imap_client *client, struct span tag);
 void handle_continuation(struct imap_client *client, const struct imap_response *response);
+/* The first command on the wire that is not answered, be it a guess; NULL. */
+struct command *commands_awaited(const struct imap_client *client);
+/* Whether any of these kinds is still to be answered, be it not yet sent. */
+bool commands_owe(const struct imap_client *client, uint64_t kinds);
 const char *command_name(enum command_kind kind);
 
 /* login.c */
 void login_begin(struct imap_client *client);
+/* The greeting was the last word before the login, or TLS begins anew: what is known from the
+ * connection before holds, unless it has been contradicted. */
+void login_recall(struct imap_client *client);
+/* Puts who we are, and what is to be enabled. */
+void login_greet_back(struct imap_client *client);
+/* Capabilities as a memory has them. */
+void take_words(struct imap_client *client, const char *words);
 void handle_greeting(struct imap_client *client, const struct imap_response *response);
 void handle_login(
 	struct imap_client *client, struct command *command, const struct imap_response *response);
@@ -375,6 +408,34 @@ bool refusal_is_of_data(const struct imap_response *response);
 enum imap_end classify_refusal(
 	const struct imap_response *response, uint64_t *ret_retry_after_usec);
 
+/* guess.c */
+/* Behind LOGIN or AUTHENTICATE, ID and the like, EXAMINE: what will follow, if all goes well. They
+ * put nothing where it is not known, or a guess is under way. */
+void guess_at_login(struct imap_client *client);
+void guess_at_greeting_back(struct imap_client *client);
+void guess_at_opening(struct imap_client *client);
+bool guesses_are_sent(const struct imap_client *client);
+/* Another way is taken than was guessed. */
+void guesses_void(struct imap_client *client);
+/* A command is complete: if it was guessed it is on the wire already, else the guess is void. */
+void guess_meet(struct imap_client *client, struct command *command);
+/* A guess was answered before its turn came; it is in no list any more. */
+void guess_answered(struct imap_client *client, const struct command *guess,
+	const struct imap_response *response);
+/* An IDLE on the wire that has not been ended; NULL. */
+struct command *guess_awaiting_continuation(const struct imap_client *client);
+
+/* stumble.c */
+/* Whether the server has stumbled: then the connection is over. */
+bool stumbles_at_answer(struct imap_client *client, const struct command *command,
+	const struct imap_response *response);
+bool stumbles_at_continuation(struct imap_client *client);
+/* Also a continuation request. */
+void stumble_note_answer(struct imap_client *client, const struct command *command);
+void stumble_at_nudge(struct imap_client *client);
+uint64_t stumble_deadline(const struct imap_client *client);
+void stumble_tick(struct imap_client *client);
+
 /* logout.c */
 /* An answer that comes before that to LOGOUT. */
 void handle_last(struct imap_client *client, const struct command *command,
@@ -383,6 +444,8 @@ void handle_last(struct imap_client *client, const struct command *command,
 /* open.c */
 void open_mailbox(struct imap_client *client, struct imap_mailbox *mailbox, bool writable);
 void open_forget(struct imap_client *client);
+/* Puts EXAMINE or SELECT of the mailbox that is open. Whether with QRESYNC. */
+bool open_put_command(struct imap_client *client);
 /* The time to look once more at a UIDVALIDITY has come. */
 void open_confirm(struct imap_client *client);
 void handle_open(
@@ -424,6 +487,8 @@ bool message_lacks_preview(const struct imap_message *message, unsigned int item
 /* cycle.c */
 /* Decides what comes next; called after every response, tick and intent. */
 void cycle_advance(struct imap_client *client);
+/* Puts what follows EXAMINE where nothing has happened. */
+void cycle_put_guess(struct imap_client *client);
 void handle_look(
 	struct imap_client *client, struct command *command, const struct imap_response *response);
 void handle_idle(

@@ -49,6 +49,64 @@ void take_capabilities(struct imap_client *client, const struct span *words, siz
 	}
 }
 
+void take_words(struct imap_client *client, const char *words)
+{
+	size_t n = 0;
+	struct span *spans = calloc(strlen(words) / 2 + 1, sizeof(*spans));
+	if (!spans) {
+		client_fail_memory(client);
+		return;
+	}
+	for (const char *p = words; *p != '\0';) {
+		size_t len = strcspn(p, " ");
+		spans[n++] = (struct span){.data = (const uint8_t *)p, .len = len};
+		p += len + (p[len] == ' ');
+	}
+	take_capabilities(client, spans, n);
+	free(spans);
+}
+
+/* The capabilities as a memory has them. It is no harm if it cannot be kept. */
+static void keep_words(const struct imap_client *client, char **words)
+{
+	struct bytes bytes;
+	bytes_init(&bytes);
+	for (size_t i = 0; i < client->n_capabilities; i++) {
+		struct span word = client->capabilities[i];
+		bytes_put_str(&bytes, i > 0 ? " " : "");
+		bytes_put(&bytes, word.data, word.len);
+	}
+	free(*words);
+	*words = bytes_len(&bytes) <= IMAP_MEMORY_MAX ? bytes_steal(&bytes) : NULL;
+	bytes_done(&bytes);
+}
+
+static bool is_same(const char *a, const char *b)
+{
+	return a && b ? strcmp(a, b) == 0 : a == b;
+}
+
+void login_recall(struct imap_client *client)
+{
+	struct imap_memory *past = &client->past;
+	if (client->is_preauth || client->options.is_stepwise ||
+		!is_same(past->greeting, client->memory.greeting)) {
+		imap_memory_done(past);
+	} else if (!client->has_capabilities && past->before && past->login_is_whole) {
+		take_words(client, past->before);
+	}
+}
+
+void imap_client_take_memory(struct imap_client *client, struct imap_memory *memory)
+{
+	*memory = client->memory;
+	memory->mechanism = client->mechanism;
+	memory->login_is_whole = client->login_is_whole;
+	memory->has_qresync = client->has_qresync;
+	memory->has_utf8 = client->has_utf8;
+	client->memory = (struct imap_memory){0};
+}
+
 bool has_extension(const struct imap_client *client, const char *word)
 {
 	/* RFC 9051 appendix E: extensions that became part of the protocol. */
@@ -209,7 +267,9 @@ void handle_greeting(struct imap_client *client, const struct imap_response *res
 	}
 	if (response->code == IMAP_CODE_CAPABILITY) {
 		take_capabilities(client, response->words, response->n_words);
+		keep_words(client, &client->memory.greeting);
 	}
+	login_recall(client);
 	login_begin(client);
 }
 
@@ -238,11 +298,9 @@ static void put_enable(struct imap_client *client)
 	}
 }
 
-/* Logged in: say who we are (163.com refuses SELECT before), learn the names' prefix, enable. */
-static void greet_back(struct imap_client *client)
+/* Say who we are (163.com refuses SELECT before), learn the names' prefix, enable. */
+void login_greet_back(struct imap_client *client)
 {
-	enter(client, IMAP_STATE_ENABLE);
-	client->no_idle = !has_extension(client, "IDLE");
 	if (imap_client_has_capability(client, "ID")) {
 		command_put(client, COMMAND_ID, NULL,
 			"ID (\"name\" \"mailidle\" \"version\" \"%s\")", MAILIDLE_VERSION);
@@ -253,7 +311,18 @@ static void greet_back(struct imap_client *client)
 	if (has_extension(client, "ENABLE")) {
 		put_enable(client);
 	}
-	if (list_is_empty(&client->commands)) {
+}
+
+static void greet_back(struct imap_client *client)
+{
+	enter(client, IMAP_STATE_ENABLE);
+	client->no_idle = !has_extension(client, "IDLE");
+	keep_words(client, &client->memory.after);
+	login_greet_back(client);
+	imap_memory_done(&client->past);
+	if (!list_is_empty(&client->commands)) {
+		guess_at_greeting_back(client);
+	} else {
 		enter(client, IMAP_STATE_READY);
 		client_event(client, IMAP_EVENT_READY);
 	}
@@ -344,12 +413,14 @@ static void put_login(struct imap_client *client)
 		return;
 	}
 	client->mechanism = "LOGIN";
+	client->login_is_whole = false;
 	/* One allocation, so that no copy of the password stays behind in freed memory. */
 	bytes_reserve(&command->text, 6 * strlen(client->credentials.secret) + 4096);
 	bytes_put_str(&command->text, "LOGIN ");
 	command_put_string(client, command, client->credentials.user);
 	bytes_put_char(command->rest.end > 0 ? &command->rest : &command->text, ' ');
 	command_put_string(client, command, client->credentials.secret);
+	client->login_is_whole = bytes_len(&command->rest) == 0;
 	command_end(client, command);
 }
 
@@ -365,6 +436,7 @@ static void remember_said(struct imap_client *client, struct span said)
 static void put_authenticate(struct imap_client *client, const char *mechanism)
 {
 	client->mechanism = mechanism;
+	client->login_is_whole = false;
 	client->has_capabilities = false; /* after login there are others */
 	client->sasl = imap_sasl_free(client->sasl);
 	int r = imap_sasl_new(mechanism, &client->credentials, &client->sasl);
@@ -400,6 +472,7 @@ static void put_authenticate(struct imap_client *client, const char *mechanism)
 		}
 		remember_said(client,
 			(struct span){.data = said.data + before, .len = said.len - before});
+		client->login_is_whole = strcmp(mechanism, "PLAIN") == 0;
 	}
 	command_end(client, command);
 }
@@ -408,6 +481,7 @@ static void authenticate(struct imap_client *client)
 {
 	const char *mechanism;
 	client->phase_deadline = USEC_NEVER;
+	keep_words(client, &client->memory.before);
 	if (strcmp(client->auth, "login") == 0) { /* the command; "LOGIN" is the mechanism */
 		if (!client->credentials.secret ||
 			client->credentials.kind != IMAP_SECRET_PASSWORD) {
@@ -463,6 +537,7 @@ void imap_client_credentials(
 		return;
 	}
 	authenticate(client);
+	guess_at_login(client);
 	commands_flush(client);
 }
 
@@ -559,6 +634,7 @@ static void handle_authenticated(struct imap_client *client, const struct imap_r
 	if (response->code == IMAP_CODE_CAPABILITY) {
 		take_capabilities(client, response->words, response->n_words);
 	}
+	client->memory.login_tells = client->has_capabilities;
 	login_begin(client);
 }
 

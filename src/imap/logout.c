@@ -28,7 +28,7 @@ void imap_client_logout(struct imap_client *client, uint64_t now)
 	client->phase_deadline = now + LOGOUT_USEC;
 	struct command *head = commands_head(client);
 	bool is_plain_start = !client->has_greeting || client->transport_changes ||
-		client->state == IMAP_STATE_AUTHENTICATE;
+		client->state == IMAP_STATE_AUTHENTICATE || !list_is_empty(&client->guesses);
 	if (is_plain_start || (head && head->kind == COMMAND_IDLE && !head->is_continued)) {
 		/* LOGOUT would be out of place; closing is no loss. */
 		struct failure none = {.kind = FAILURE_NONE};

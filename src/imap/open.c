@@ -24,26 +24,35 @@ static void expect_answers(struct open *open)
 	open->missed_push = open->listing_grew = false;
 }
 
-static void put_open(struct imap_client *client)
+bool open_put_command(struct imap_client *client)
 {
-	struct open *open = &client->open;
+	const struct open *open = &client->open;
 	const struct imap_cursor *cursor = &open->mailbox->cursor;
-	expect_answers(open);
 	struct command *command = command_new(client, COMMAND_OPEN, NULL);
 	if (!command) {
-		return;
+		return false;
 	}
 	bytes_put_str(&command->text, open->wants_writable ? "SELECT " : "EXAMINE ");
 	command_put_mailbox(client, command, open->mailbox->name);
-	open->by_qresync = client->has_qresync && !client->no_qresync && cursor->uidvalidity != 0 &&
+	bool by_qresync = client->has_qresync && !client->no_qresync && cursor->uidvalidity != 0 &&
 		cursor->highestmodseq != 0 && !cursor->has_flags;
-	if (open->by_qresync) {
+	if (by_qresync) {
 		bytes_printf(&command->text, " (QRESYNC (%u %llu))", cursor->uidvalidity,
 			(unsigned long long)cursor->highestmodseq);
 	} else if (client->has_condstore) {
 		bytes_put_str(&command->text, " (CONDSTORE)");
 	}
 	command_end(client, command);
+	return by_qresync;
+}
+
+static void put_open(struct imap_client *client)
+{
+	expect_answers(&client->open);
+	client->open.by_qresync = open_put_command(client);
+	if (!client_is_over(client)) {
+		guess_at_opening(client);
+	}
 }
 
 void open_mailbox(struct imap_client *client, struct imap_mailbox *mailbox, bool writable)

@@ -29,7 +29,7 @@ FOREIGN = re.compile(
     r"T: |C\? |> (cancel|drop|watch|probe|stall|flow|list|logout|secured|compressed|credentials)"
     r"|> (hold|release|visit)"
     r"|> store \S+ \S+ \S+$|E: (credentials|start-|closed.* token)"
-    r"|option .*(manual|compress|auth=|secret=|user=|password=)"
+    r"|option .*(manual|compress|auth=|secret=|user=|password=|early|stepwise|cold)|memory "
 )
 MESSAGE = re.compile(
     r'(\d+)(?: \((.*?)\))?(?: "(.*?)")?(?: size=(\d+))?(?: preview=(.*?))?(?: \[.*)?'

@@ -122,7 +122,7 @@ def words_of(answer):
 def expect_leaving(wire):
     """At most what crossed the answer is said before."""
     while (line := wire.line()) is not None:
-        assert line.endswith((" IDLE", " UNSEEN")), line
+        assert re.search(r" (IDLE|UID SEARCH .* UNSEEN|EXAMINE .*|UID FETCH .*)$", line), line
 
 
 def check_wait(wait, seconds):

@@ -6,12 +6,20 @@
  *   # a comment
  *   option NAME=VALUE      transport=tls|starttls|plain|tunnel auth=NAME secret=password|token|none
  *                          user=TEXT password=TEXT preview compress manual (credentials)
+ *                          early (watched from the beginning) stepwise cold (for the engine: the
+ *                          daemon would know something of the server)
  *                          poll=SECONDS idle=SECONDS; cuts=N: so many places to cut at are enough;
  *                          strays: flags may be told of messages that were never told
  *   known NAME uidvalidity=N watermark=N modseq=N uidnext=N [flags] [all] UIDS=FLAGS...
  *                          a restored view; FLAGS is "-" for unread, "r" for read, or a list like
  *                          \Seen,\Flagged
  *   watch NAME             what is watched when READY comes
+ *   memory login=NAME [tells] [qresync] [utf8]
+ *                          what is known from the connection before: logged in by a single
+ *                          message, whose answer told capabilities; what was enabled
+ *   greeting WORDS         the capabilities that the greeting named then
+ *   before WORDS           those before the login
+ *   after WORDS            those after it
  *   S: LINE                the server says LINE CRLF; \xHH is an octet
  *   S+ TEXT                the same without CRLF
  *   S* N TEXT              the same line N times; "%n" is the count from 1, "%n+7" is 7 more
@@ -71,7 +79,8 @@ struct run_state {
 	unsigned long long n_literal; /* octets of a literal that are still to come */
 	struct imap_client *client;
 	struct imap_client_options options;
-	bool is_manual;
+	bool is_manual, is_early;
+	struct imap_memory memory;
 	struct views views;
 	struct imap_mailbox *watch;
 	uint64_t now;
@@ -314,6 +323,12 @@ static void set_option(struct run_state *run, const char *word)
 		options->preview = true;
 	} else if (strcmp(word, "compress") == 0) {
 		options->compress = true;
+	} else if (strcmp(word, "early") == 0) {
+		run->is_early = true;
+	} else if (strcmp(word, "cold") == 0) {
+		/* As all are here. */
+	} else if (strcmp(word, "stepwise") == 0) {
+		options->is_stepwise = true;
 	} else if (strcmp(word, "manual") == 0) {
 		run->is_manual = true;
 	} else if (strncmp(word, "poll=", 5) == 0) {
@@ -522,7 +537,9 @@ static void run_line(struct run_state *run, const char *line)
 {
 	char *copy = strdup(line);
 	if (line[0] == '\0' || line[0] == '#' || strncmp(line, "option ", 7) == 0 ||
-		strncmp(line, "known ", 6) == 0 || strncmp(line, "watch ", 6) == 0) {
+		strncmp(line, "known ", 6) == 0 || strncmp(line, "watch ", 6) == 0 ||
+		strncmp(line, "memory ", 7) == 0 || strncmp(line, "greeting ", 9) == 0 ||
+		strncmp(line, "before ", 7) == 0 || strncmp(line, "after ", 6) == 0) {
 		/* Read before the beginning. */
 	} else if (line[0] == 'S') {
 		say(run);
@@ -576,6 +593,16 @@ static void run_line(struct run_state *run, const char *line)
 	free(copy);
 }
 
+static void remember(struct run_state *run, const char *line)
+{
+	struct imap_memory *memory = &run->memory;
+	memory->mechanism = strstr(line, "login=PLAIN") ? "PLAIN" : "LOGIN";
+	memory->login_is_whole = true;
+	memory->login_tells = strstr(line, " tells");
+	memory->has_qresync = strstr(line, " qresync");
+	memory->has_utf8 = strstr(line, " utf8");
+}
+
 static void read_preamble(struct run_state *run, char **options)
 {
 	size_t n_options = 0;
@@ -593,6 +620,14 @@ static void read_preamble(struct run_state *run, char **options)
 			free(copy);
 		} else if (strncmp(line, "watch ", 6) == 0) {
 			run->watch = views_find(&run->views, line + 6);
+		} else if (strncmp(line, "memory ", 7) == 0) {
+			remember(run, line);
+		} else if (strncmp(line, "greeting ", 9) == 0) {
+			run->memory.greeting = strdup(line + 9);
+		} else if (strncmp(line, "before ", 7) == 0) {
+			run->memory.before = strdup(line + 7);
+		} else if (strncmp(line, "after ", 6) == 0) {
+			run->memory.after = strdup(line + 6);
 		}
 	}
 }
@@ -654,9 +689,14 @@ static bool run_script(
 	run.password = strdup("secret");
 	run.n_cuts = 4000;
 	read_preamble(&run, options);
+	run.options.memory = &run.memory;
 	run.client = imap_client_new(&run.options, run.now);
 	if (!run.client) {
 		abort();
+	}
+	imap_memory_done(&run.memory);
+	if (run.is_early) {
+		imap_client_watch(run.client, run.watch, run.now);
 	}
 	imap_client_set_trace(run.client, &run.trace);
 	for (run.line = 0; run.line < script->n_lines && !*run.problem && !run.is_over;

@@ -118,7 +118,8 @@ static char *print_runs(const struct runs *runs, const struct imap_mailbox *mail
 
 static const char *end_name(enum imap_end end)
 {
-	static const char *const names[] = {"", " credentials", " throttled", " limit", " token"};
+	static const char *const names[] = {
+		"", " credentials", " throttled", " limit", " stumbled", " token"};
 	return names[end];
 }
 
