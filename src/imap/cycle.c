@@ -660,6 +660,7 @@ void cycle_put_guess(struct imap_client *client)
 	if (watermark == 0 || is_careful(client->open.mailbox)) {
 		return;
 	}
+	notify_put_guess(client);
 	put_look_from(client, watermark);
 	bool is_asked = false;
 	LIST_FOR_EACH (node, &client->requests) {

@@ -507,6 +507,8 @@ void notify_done(struct imap_client *client);
 bool notify_is_wanted(const struct imap_client *client);
 /* Puts what is wanted before a look: it finds what NOTIFY does not tell yet. */
 void notify_put(struct imap_client *client);
+/* Puts what notify_put() will put when the mailbox has been opened. */
+void notify_put_guess(struct imap_client *client);
 void handle_notify(struct imap_client *client, const struct imap_response *response);
 /* NOTIFY is of no use any more on this connection. NOTIFY NONE would silence the open mailbox. */
 void notify_end(struct imap_client *client);

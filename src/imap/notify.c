@@ -106,16 +106,19 @@ int imap_client_watch_others(
  * loses what comes meanwhile. */
 static bool is_possible(const struct imap_client *client)
 {
-	return client->state >= IMAP_STATE_READY && client->state < IMAP_STATE_LOGOUT &&
-		!client->notify.is_over && !client->no_idle && has_extension(client, "NOTIFY");
+	bool is_ready = client->state >= IMAP_STATE_READY && client->state < IMAP_STATE_LOGOUT;
+	return (is_ready || client->is_guessing) && !client->notify.is_over && !client->no_idle &&
+		has_extension(client, "NOTIFY");
 }
 
 bool notify_is_wanted(const struct imap_client *client)
 {
 	const struct notify *notify = &client->notify;
 	const struct open *open = &client->open;
-	bool is_home = client->watched && open->mailbox == client->watched &&
-		open->stage == OPEN_FOLLOWED && !open->is_writable;
+	bool is_followed =
+		open->stage == OPEN_FOLLOWED || (client->is_guessing && !open->wants_writable);
+	bool is_home = client->watched && open->mailbox == client->watched && is_followed &&
+		!open->is_writable;
 	return is_home && is_possible(client) &&
 		(!notify->was_sent || notify->is_stale || notify->items != new_mail_items(client));
 }
@@ -138,28 +141,27 @@ static bool encode_name(const struct imap_client *client, const char *name, stru
 }
 
 /* The others in parentheses, and the same sorted. */
-static void put_others(struct imap_client *client, struct bytes *text)
+static void put_others(struct imap_client *client, struct bytes *text, struct others *others)
 {
-	struct notify *notify = &client->notify;
+	const struct notify *notify = &client->notify;
 	size_t most = notify->n_names < NAMES_MAX ? notify->n_names : NAMES_MAX;
-	others_done(&notify->asked);
-	notify->asked.list = calloc(most + 1, sizeof(*notify->asked.list));
-	if (!notify->asked.list) {
+	others->list = calloc(most + 1, sizeof(*others->list));
+	if (!others->list) {
 		client_fail_memory(client);
 		return;
 	}
 	size_t begin = bytes_len(text);
-	for (size_t i = 0; i < notify->n_names && notify->asked.n < most; i++) {
+	for (size_t i = 0; i < notify->n_names && others->n < most; i++) {
 		struct bytes name;
 		if (!encode_name(client, notify->names[i], &name)) {
 			continue;
 		}
 		struct span span = bytes_span(&name);
-		struct other *other = &notify->asked.list[notify->asked.n];
+		struct other *other = &others->list[others->n];
 		bool has_room = bytes_len(text) - begin + span.len < NAMES_OCTETS;
 		other->name = has_room ? strdup(notify->names[i]) : NULL;
 		if (other->name) {
-			bytes_put_str(text, notify->asked.n++ == 0 ? " (MAILBOXES (" : " ");
+			bytes_put_str(text, others->n++ == 0 ? " (MAILBOXES (" : " ");
 			bytes_put(text, span.data, span.len);
 		}
 		bytes_done(&name);
@@ -167,43 +169,46 @@ static void put_others(struct imap_client *client, struct bytes *text)
 			break;
 		}
 	}
-	if (notify->asked.n > 0) {
+	if (others->n > 0) {
 		bytes_put_str(text, ") (MessageNew MessageExpunge FlagChange))");
-		qsort(notify->asked.list, notify->asked.n, sizeof(*notify->asked.list),
-			compare_others);
+		qsort(others->list, others->n, sizeof(*others->list), compare_others);
 	}
 }
 
 /* SELECTED-DELAYED and not SELECTED, under which EXPUNGE may come while FETCH is being answered.
  * STATUS: what became of the others until now is said first, so that nothing is missed between a
  * visit and this. */
-static void put_notify(struct imap_client *client)
+static void put_command(struct imap_client *client, struct others *others)
 {
-	struct notify *notify = &client->notify;
 	struct command *command = command_new(client, COMMAND_NOTIFY, NULL);
 	if (!command) {
 		return;
 	}
-	struct bytes others;
-	bytes_init(&others);
-	if (!notify->is_alone) {
-		put_others(client, &others);
-	} else {
-		others_done(&notify->asked);
+	struct bytes text;
+	bytes_init(&text);
+	if (!client->notify.is_alone) {
+		put_others(client, &text, others);
 	}
+	bytes_put_str(&command->text, "NOTIFY SET ");
+	bytes_put_str(&command->text, others->n > 0 ? "STATUS " : "");
+	bytes_put_str(&command->text, "(SELECTED-DELAYED (MessageNew ");
+	put_fetch_items(client, &command->text, new_mail_items(client));
+	bytes_put_str(&command->text, " MessageExpunge FlagChange))");
+	struct span span = bytes_span(&text);
+	bytes_put(&command->text, span.data, span.len);
+	command->text.error = text.error < 0 ? text.error : command->text.error;
+	bytes_done(&text);
+	command_end(client, command);
+}
+
+static void put_notify(struct imap_client *client)
+{
+	struct notify *notify = &client->notify;
+	others_done(&notify->asked);
 	notify->items = new_mail_items(client);
 	notify->was_sent = true;
 	notify->is_stale = false;
-	bytes_put_str(&command->text, "NOTIFY SET ");
-	bytes_put_str(&command->text, notify->asked.n > 0 ? "STATUS " : "");
-	bytes_put_str(&command->text, "(SELECTED-DELAYED (MessageNew ");
-	put_fetch_items(client, &command->text, notify->items);
-	bytes_put_str(&command->text, " MessageExpunge FlagChange))");
-	struct span span = bytes_span(&others);
-	bytes_put(&command->text, span.data, span.len);
-	command->text.error = others.error < 0 ? others.error : command->text.error;
-	bytes_done(&others);
-	command_end(client, command);
+	put_command(client, &notify->asked);
 }
 
 static void tell_notify(struct imap_client *client)
@@ -472,8 +477,8 @@ static void put_checks(struct imap_client *client)
 		if (!other->was_left) {
 			continue;
 		}
-		other->was_left = false;
-		other->is_checked = true;
+		other->was_left = client->is_guessing;
+		other->is_checked = other->is_checked || !client->is_guessing;
 		struct command *command = command_new(client, COMMAND_CHECK, NULL);
 		if (!command) {
 			return;
@@ -498,6 +503,18 @@ void notify_checked(struct imap_client *client)
 }
 
 /* -- turns -- */
+
+void notify_put_guess(struct imap_client *client)
+{
+	struct others others = {0};
+	if (client->watched && client->open.mailbox == client->watched) {
+		put_checks(client);
+	}
+	if (!client_is_over(client) && notify_is_wanted(client)) {
+		put_command(client, &others);
+		others_done(&others);
+	}
+}
 
 void notify_put(struct imap_client *client)
 {
