@@ -56,6 +56,7 @@ struct account *account_free(struct account *account)
 	for (unsigned int i = 0; i < account->n_connections; i++) {
 		connection_free(account->connections[i]);
 	}
+	free(account->connections);
 	for (size_t i = 0; i < account->n_mailboxes; i++) {
 		mailbox_free(account->mailboxes[i]);
 	}
@@ -63,10 +64,8 @@ struct account *account_free(struct account *account)
 	listing_done(&account->listing);
 	notice_withdraw(&account->set->queue, &account->changed);
 	key_free(account->key);
-	for (char **word = account->capabilities; word && *word; word++) {
-		free(*word);
-	}
 	free(account->capabilities);
+	failure_forget(&account->failure);
 	task_done(&account->task);
 	free(account);
 	return NULL;
@@ -580,7 +579,7 @@ enum account_state account_state(const struct account *account)
 
 const struct failure *account_failure(const struct account *account)
 {
-	return &account->failure;
+	return failure_kept(account->failure);
 }
 
 uint64_t account_next_try_usec(const struct account *account)

@@ -43,7 +43,7 @@ struct account {
 	struct key *key;
 	struct mailbox **mailboxes; /* the configuration's order, then as found */
 	size_t n_mailboxes, n_mailboxes_allocated;
-	struct connection *connections[ACCOUNT_N_CONNECTIONS]; /* the first is [0] */
+	struct connection **connections; /* the first is [0] */
 	unsigned int n_connections;
 	unsigned int n_made; /* connections so far: their numbers */
 	unsigned int budget; /* connections at most: max-connections, or what the server bears */
@@ -54,7 +54,7 @@ struct account {
 	struct notice_change changed;
 	bool is_announced; /* the bus knows it */
 	enum account_state state;
-	struct failure failure;
+	struct failure *failure; /* kept */
 	uint64_t next_try_usec;
 	uint64_t left_idle;   /* as that of a mailbox */
 	uint64_t glimpse_due; /* when the first of them is shown as it is; USEC_NEVER */
@@ -63,7 +63,7 @@ struct account {
 	uint64_t unread; /* as shown */
 	bool is_secure;
 	const char *tls_version;
-	char **capabilities;
+	char **capabilities; /* in one piece of memory */
 
 	bool is_removed; /* no longer configured; it logs out */
 	bool is_told;    /* and the bus has been told so */

@@ -139,7 +139,7 @@ static void check_state(struct asking *asking, struct account *account, struct m
 {
 	check_file(account);
 	enum account_state state = mailbox ? mailbox->state : account->state;
-	const struct failure *failure = mailbox ? &mailbox->failure : &account->failure;
+	const struct failure *failure = failure_kept(mailbox ? mailbox->failure : account->failure);
 	if (mailbox ? mailbox->is_stopped : state == ACCOUNT_STATE_STOPPED) {
 		refuse(asking, FAILURE_STOPPED, "it was stopped, and waits for Start");
 	} else if (state == ACCOUNT_STATE_FAILED) {
@@ -345,7 +345,8 @@ static void hurry_unknown(struct asking *asking)
 		}
 		check_file(account);
 		if (account->state == ACCOUNT_STATE_FAILED) {
-			refuse(asking, FAILURE_AUTHENTICATION_FAILED, account->failure.text);
+			refuse(asking, FAILURE_AUTHENTICATION_FAILED,
+				failure_kept(account->failure)->text);
 		}
 		if (accounts->surroundings.is_asleep) {
 			refuse(asking, FAILURE_OFFLINE, "the machine sleeps");

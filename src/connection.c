@@ -83,6 +83,8 @@ struct connection *connection_free(struct connection *connection)
 	connection_tear_down(connection);
 	task_done(&connection->task);
 	bytes_done(&connection->trace);
+	failure_forget(&connection->failure);
+	free(connection->closed);
 	free(connection);
 	return NULL;
 }
@@ -169,8 +171,10 @@ static bool unlock(struct connection *connection)
 	struct key *key = connection->setup.key;
 	if (key_has_failed(key)) {
 		connection_tear_down(connection);
-		failure_set(&connection->failure, FAILURE_AUTHENTICATION_FAILED,
+		struct failure refused;
+		failure_set(&refused, FAILURE_AUTHENTICATION_FAILED,
 			"the server refused the credentials twice");
+		failure_keep(&connection->failure, &refused);
 		connection_enter(connection, CONNECTION_FAILED);
 		return false;
 	}
@@ -481,6 +485,12 @@ static bool handle(struct connection *connection, struct imap_event *event)
 	return true;
 }
 
+/* In place of the event that there was no memory for. Nobody takes anything from it. */
+static struct imap_event closed_without_memory = {
+	.kind = IMAP_EVENT_CLOSED,
+	.failure = {FAILURE_LIMIT_EXCEEDED, "out of memory"},
+};
+
 struct imap_event *connection_next_event(struct connection *connection)
 {
 	while (!connection->has_closed && connection->client) {
@@ -493,10 +503,12 @@ struct imap_event *connection_next_event(struct connection *connection)
 		}
 	}
 	if (!connection->has_closed) {
+		free(connection->closed);
+		connection->closed = NULL;
 		return NULL;
 	}
 	connection->has_closed = false;
-	return &connection->closed;
+	return connection->closed ? connection->closed : &closed_without_memory;
 }
 
 static void send(struct connection *connection)
@@ -588,7 +600,7 @@ bool connection_is_stopping(const struct connection *connection)
 
 const struct failure *connection_failure(const struct connection *connection)
 {
-	return &connection->failure;
+	return failure_kept(connection->failure);
 }
 
 uint64_t connection_next_try_usec(const struct connection *connection)

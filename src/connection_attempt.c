@@ -1,4 +1,5 @@
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "connection_private.h"
 #include "terms.h"
@@ -33,7 +34,7 @@ void connection_start(struct connection *connection)
 		return;
 	}
 	connection->is_stopping = false;
-	connection->failure = (struct failure){0};
+	failure_forget(&connection->failure);
 	connection->retry_at = USEC_NEVER;
 	connection->is_following = false;
 	connection->tried = connection_now(connection);
@@ -84,7 +85,7 @@ void connection_follow(struct connection *connection, const struct connection *l
 {
 	key_leave(connection->setup.key, &connection->key_user);
 	gate_leave(connection->setup.gate, &connection->gate_pass);
-	connection->failure = leader->failure;
+	failure_keep(&connection->failure, failure_kept(leader->failure));
 	connection->retry_at = USEC_NEVER;
 	connection->next_try_usec = leader->next_try_usec;
 	connection->is_following = true;
@@ -109,7 +110,7 @@ static uint64_t choose_wait(struct connection *connection, enum imap_end end, ui
 
 static void log_end(const struct connection *connection, uint64_t wait)
 {
-	const struct failure *failure = &connection->failure;
+	const struct failure *failure = failure_kept(connection->failure);
 	char next[64] = "not tried again by itself";
 	if (wait != USEC_NEVER) {
 		snprintf(next, sizeof(next), "next attempt in %.1f s",
@@ -122,7 +123,7 @@ static void log_end(const struct connection *connection, uint64_t wait)
 void connection_rest(struct connection *connection)
 {
 	connection->is_stopping = false;
-	connection->failure = (struct failure){0};
+	failure_forget(&connection->failure);
 	connection_enter(connection, CONNECTION_STOPPED);
 }
 
@@ -130,11 +131,16 @@ void connection_rest(struct connection *connection)
 static void put_closed(
 	struct connection *connection, const struct failure *failure, enum imap_end end)
 {
-	connection->closed = (struct imap_event){
-		.kind = IMAP_EVENT_CLOSED,
-		.failure = *failure,
-		.end = end,
-	};
+	if (!connection->closed) {
+		connection->closed = malloc(sizeof(*connection->closed));
+	}
+	if (connection->closed) {
+		*connection->closed = (struct imap_event){
+			.kind = IMAP_EVENT_CLOSED,
+			.failure = *failure,
+			.end = end,
+		};
+	}
 	connection->has_closed = true;
 	connection->was_logged_in = connection->is_logged_in;
 }
@@ -158,7 +164,7 @@ static void lie_down(struct connection *connection, const struct failure *failur
 	failure_set(&offline, FAILURE_OFFLINE, "there is no network: %s", failure->text);
 	put_closed(connection, &offline, IMAP_END_ORDINARY);
 	connection_tear_down(connection);
-	connection->failure = offline;
+	failure_keep(&connection->failure, &offline);
 	connection->retry_at = USEC_NEVER;
 	connection->is_following = false;
 	log_info(connection->setup.config->name, NULL, "connection=%u is offline: %s",
@@ -207,7 +213,7 @@ void connection_over(struct connection *connection, const struct failure *failur
 	}
 	uint64_t wait = choose_wait(connection, end, retry_after);
 	connection_tear_down(connection);
-	connection->failure = *failure;
+	failure_keep(&connection->failure, failure);
 	connection->end = end;
 	log_end(connection, wait);
 	if (wait == USEC_NEVER) {
@@ -261,7 +267,7 @@ void connection_stop(struct connection *connection)
  * and credentials are not the network's. */
 static bool waits_for_network(const struct connection *connection)
 {
-	enum failure_kind kind = connection->failure.kind;
+	enum failure_kind kind = failure_kept(connection->failure)->kind;
 	return connection->end == IMAP_END_ORDINARY &&
 		(kind == FAILURE_OFFLINE || kind == FAILURE_TIMEOUT ||
 			kind == FAILURE_CERTIFICATE_INVALID);

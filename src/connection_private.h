@@ -14,8 +14,8 @@ struct connection {
 	void *owner; /* borrowed */
 	struct task task;
 	enum connection_state state;
-	struct failure failure;
-	enum imap_end end; /* WAITING: what kind it was */
+	struct failure *failure; /* kept */
+	enum imap_end end;       /* WAITING: what kind it was */
 	struct retry retry;
 	uint64_t retry_at;      /* WAITING: when */
 	uint64_t next_try_usec; /* the same, since 1970 */
@@ -35,9 +35,9 @@ struct connection {
 	struct stream *stream;
 	struct imap_client *client;
 	struct imap_mailbox *watched; /* borrowed */
-	struct span leftover;     /* octets that the engine did not take; in the shared buffer */
-	struct imap_event closed; /* the last event, which outlives the engine */
-	bool has_closed;
+	struct span leftover;      /* octets that the engine did not take; in the shared buffer */
+	struct imap_event *closed; /* the last event, which outlives the engine; NULL: none */
+	bool has_closed;           /* it is still to be popped */
 	struct bytes trace;
 };
 

@@ -72,6 +72,8 @@ struct mailbox *mailbox_free(struct mailbox *mailbox)
 		return NULL;
 	}
 	notice_withdraw(mailbox->queue, &mailbox->changed);
+	failure_forget(&mailbox->failure);
+	failure_forget(&mailbox->problem);
 	runs_done(&mailbox->moved);
 	imap_mailbox_free(mailbox->view);
 	tally_part_done(&mailbox->part);
@@ -139,7 +141,7 @@ static void log_transition(struct mailbox *mailbox, enum account_state was)
 {
 	enum log_level level = account_state_log_level(mailbox->state, &mailbox->has_idled);
 	const char *account = account_name(mailbox->account);
-	const struct failure *failure = &mailbox->failure;
+	const struct failure *failure = failure_kept(mailbox->failure);
 	if (failure_is_set(failure)) {
 		log_line(level, account, mailbox->view->name, "state=%s was=%s error=%s: %s",
 			account_state_name(mailbox->state), account_state_name(was),
@@ -156,8 +158,8 @@ void mailbox_enter(struct mailbox *mailbox, enum account_state state, const stru
 	unsigned int properties = 0;
 	enum account_state was = mailbox->state;
 	mailbox->state = state;
-	if (!is_same_failure(&mailbox->failure, failure)) {
-		mailbox->failure = *failure;
+	if (!is_same_failure(failure_kept(mailbox->failure), failure)) {
+		failure_keep(&mailbox->failure, failure);
 		properties |= ACCOUNT_PROPERTY_ERROR;
 	}
 	if (mailbox->next_try_usec != next_try_usec) {
@@ -211,7 +213,7 @@ void mailbox_note_view(struct mailbox *mailbox)
 
 void mailbox_put_to_rest(struct mailbox *mailbox, const struct failure *problem, uint64_t now)
 {
-	mailbox->problem = *problem;
+	failure_keep(&mailbox->problem, problem);
 	uint64_t wait = backoff_next_usec(&mailbox->backoff);
 	mailbox->rest = now + wait;
 	mailbox->rest_usec = clock_realtime_usec() + wait;
@@ -282,7 +284,7 @@ uint64_t mailbox_last_sync_usec(const struct mailbox *mailbox)
 
 const struct failure *mailbox_failure(const struct mailbox *mailbox)
 {
-	return &mailbox->failure;
+	return failure_kept(mailbox->failure);
 }
 
 uint64_t mailbox_next_try_usec(const struct mailbox *mailbox)

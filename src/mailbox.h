@@ -38,8 +38,8 @@ struct mailbox {
 	bool is_announced; /* the bus knows it */
 
 	enum account_state state;
-	struct failure failure;
-	uint64_t next_try_usec; /* since 1970, 0: none */
+	struct failure *failure; /* kept */
+	uint64_t next_try_usec;  /* since 1970, 0: none */
 	uint64_t left_idle; /* µs of CLOCK_BOOTTIME: since when idle is shown as it passes by */
 	bool has_idled;     /* account_state_log_level() */
 	const char *mode;
@@ -50,9 +50,9 @@ struct mailbox {
 	struct connection *connection; /* borrowed: the one that refers to the view; NULL: none */
 
 	/* It cannot be opened: since when it rests and until when. */
-	struct failure problem;
-	uint64_t rest;      /* µs of CLOCK_BOOTTIME; 0: it does not rest */
-	uint64_t rest_usec; /* the same, since 1970 */
+	struct failure *problem; /* kept */
+	uint64_t rest;           /* µs of CLOCK_BOOTTIME; 0: it does not rest */
+	uint64_t rest_usec;      /* the same, since 1970 */
 	struct backoff backoff;
 
 	uint64_t visit_due; /* of a mailbox without a connection of its own */

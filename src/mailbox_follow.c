@@ -273,7 +273,7 @@ int mailbox_follow_synchronised(struct mailbox *mailbox, const struct imap_event
 	mailbox->stored = event->cursor;
 	mailbox->is_synchronised = true;
 	mailbox->rest = 0;
-	mailbox->problem = (struct failure){0};
+	failure_forget(&mailbox->problem);
 	backoff_reset(&mailbox->backoff);
 	mailbox->last_sync_usec = clock_realtime_usec();
 	mailbox_note_view(mailbox);

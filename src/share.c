@@ -1,3 +1,4 @@
+#include <stdlib.h>
 #include <string.h>
 
 #include "account_private.h"
@@ -72,6 +73,12 @@ static struct connection *add_connection(struct account *account)
 		.trace_fd = set->trace_fd,
 		.number = account->n_made + 1,
 	};
+	struct connection **connections = reallocarray(
+		account->connections, account->n_connections + 1, sizeof(*connections));
+	if (!connections) {
+		return NULL;
+	}
+	account->connections = connections;
 	struct connection *connection = connection_new(&setup, serve_connection, account);
 	if (!connection) {
 		return NULL;
@@ -342,7 +349,8 @@ static void serve(struct account *account, struct wish *wish)
 	if (!connection && is_hopeless(account, wish)) {
 		/* What is shown comes before the reply. */
 		show_account(account);
-		struct failure failure = wish->mailbox ? wish->mailbox->failure : account->failure;
+		struct failure failure =
+			*failure_kept(wish->mailbox ? wish->mailbox->failure : account->failure);
 		wish_end(wish, &failure);
 		return;
 	}

@@ -131,7 +131,7 @@ static struct sight look_at_mailbox(const struct account *account, const struct 
 	}
 	if (mailbox_is_resting(mailbox, turn_now(account->set->turn))) {
 		sight.state = ACCOUNT_STATE_WAITING;
-		sight.failure = &mailbox->problem;
+		sight.failure = failure_kept(mailbox->problem);
 		sight.next_try_usec = mailbox->rest_usec;
 		return sight;
 	}
@@ -210,9 +210,9 @@ static void enter(struct account *account, const struct sight *sight)
 			account_name(account), NULL, "state=%s was=%s",
 			account_state_name(sight->state), account_state_name(was));
 	}
-	if (account->failure.kind != sight->failure->kind ||
-		strcmp(account->failure.text, sight->failure->text) != 0) {
-		account->failure = *sight->failure;
+	const struct failure *shown = failure_kept(account->failure);
+	if (shown->kind != sight->failure->kind || strcmp(shown->text, sight->failure->text) != 0) {
+		failure_keep(&account->failure, sight->failure);
 		properties |= ACCOUNT_PROPERTY_ERROR;
 	}
 	if (account->next_try_usec != sight->next_try_usec) {
@@ -308,6 +308,26 @@ static bool is_same(char *const *a, char *const *b)
 	return !*a && !*b;
 }
 
+/* All in one piece of memory. NULL when out of it. */
+static char **pack_strings(char *const *strings)
+{
+	size_t n = 0;
+	size_t size = 0;
+	for (; strings[n]; n++) {
+		size += strlen(strings[n]) + 1;
+	}
+	char **pack = calloc(1, (n + 1) * sizeof(*pack) + size);
+	if (!pack) {
+		return NULL;
+	}
+	char *to = (char *)&pack[n + 1];
+	for (size_t i = 0; i < n; i++) {
+		pack[i] = to;
+		to = stpcpy(to, strings[i]) + 1;
+	}
+	return pack;
+}
+
 static void free_strings(char **strings)
 {
 	for (size_t i = 0; strings && strings[i]; i++) {
@@ -326,11 +346,13 @@ void show_capabilities(struct account *account, struct imap_client *client)
 		capabilities[i] = text_clean(words[i], TEXT_ONE_LINE, 0);
 		is_whole = capabilities[i] != NULL;
 	}
-	if (!is_whole || is_same(capabilities, account->capabilities)) {
-		free_strings(capabilities);
+	char **pack = is_whole ? pack_strings(capabilities) : NULL;
+	free_strings(capabilities);
+	if (!pack || is_same(pack, account->capabilities)) {
+		free(pack);
 		return;
 	}
-	free_strings(account->capabilities);
-	account->capabilities = capabilities;
+	free(account->capabilities);
+	account->capabilities = pack;
 	change(account, ACCOUNT_PROPERTY_CAPABILITIES);
 }

@@ -320,8 +320,6 @@ struct imap_client {
 	struct bytes *trace; /* borrowed */
 	struct bytes trace_line;
 	uint64_t trace_literal; /* octets of a literal that the trace leaves out */
-	struct failure bye;     /* text of the server's BYE */
-	enum imap_end bye_end;
 };
 
 /* client.c */

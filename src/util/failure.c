@@ -1,5 +1,6 @@
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "util/failure.h"
@@ -75,4 +76,42 @@ void failure_set(struct failure *failure, enum failure_kind kind, const char *fo
 		len += encoded_len;
 	}
 	failure->text[len] = '\0';
+}
+
+/* Kept where there is no memory. */
+static struct failure without_text[FAILURE_INVALID_ARGUMENT + 1];
+
+static bool is_ours(const struct failure *kept)
+{
+	return kept && kept != &without_text[kept->kind];
+}
+
+void failure_keep(struct failure **kept, const struct failure *failure)
+{
+	if (!failure_is_set(failure)) {
+		failure_forget(kept);
+		return;
+	}
+	struct failure *copy = is_ours(*kept) ? *kept : malloc(sizeof(*copy));
+	if (copy) {
+		*copy = *failure;
+	} else {
+		copy = &without_text[failure->kind];
+		failure_set(copy, failure->kind, "there is no memory for the reason");
+	}
+	*kept = copy;
+}
+
+void failure_forget(struct failure **kept)
+{
+	if (is_ours(*kept)) {
+		free(*kept);
+	}
+	*kept = NULL;
+}
+
+const struct failure *failure_kept(const struct failure *kept)
+{
+	static const struct failure none;
+	return kept ? kept : &none;
 }

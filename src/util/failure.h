@@ -41,6 +41,17 @@ const char *failure_name(enum failure_kind kind);
 void failure_set(struct failure *failure, enum failure_kind kind, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 
+/* For objects that live long and seldom have one: the failure, copied, takes memory only while it
+ * is set. *kept is NULL at first, and after kind NONE. It always succeeds: without memory for its
+ * text the kind is kept. */
+void failure_keep(struct failure **kept, const struct failure *failure);
+
+/* As failure_keep() of none, which is what the owner does in the end. */
+void failure_forget(struct failure **kept);
+
+/* Kind NONE for NULL. */
+const struct failure *failure_kept(const struct failure *kept);
+
 static inline bool failure_is_set(const struct failure *failure)
 {
 	return failure->kind != FAILURE_NONE;

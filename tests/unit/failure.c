@@ -1,5 +1,6 @@
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "util/failure.h"
@@ -7,6 +8,16 @@
 
 /* cmocka needs the headers above. */
 #include <cmocka.h>
+
+static bool has_memory = true;
+
+void *__real_malloc(size_t size);
+void *__wrap_malloc(size_t size);
+
+void *__wrap_malloc(size_t size)
+{
+	return has_memory ? __real_malloc(size) : NULL;
+}
 
 static void test_names(void **state)
 {
@@ -77,6 +88,55 @@ static void test_cut(void **state)
 	}
 }
 
+static void test_keep(void **state)
+{
+	(void)state;
+	struct failure failure = {0};
+	struct failure *kept = NULL;
+	assert_int_equal(failure_kept(kept)->kind, FAILURE_NONE);
+	assert_string_equal(failure_kept(kept)->text, "");
+	failure_keep(&kept, &failure);
+	assert_null(kept);
+	failure_set(&failure, FAILURE_OFFLINE, "gone");
+	failure_keep(&kept, &failure);
+	failure_set(&failure, FAILURE_TIMEOUT, "late");
+	assert_int_equal(failure_kept(kept)->kind, FAILURE_OFFLINE);
+	assert_string_equal(failure_kept(kept)->text, "gone");
+	failure_keep(&kept, &failure);
+	assert_int_equal(failure_kept(kept)->kind, FAILURE_TIMEOUT);
+	assert_string_equal(failure_kept(kept)->text, "late");
+	/* What is kept may be what is to be kept. */
+	failure_keep(&kept, kept);
+	assert_string_equal(failure_kept(kept)->text, "late");
+	failure_keep(&kept, &(struct failure){0});
+	assert_null(kept);
+	failure_forget(&kept);
+	assert_null(kept);
+}
+
+static void test_keep_without_memory(void **state)
+{
+	(void)state;
+	for (int i = FAILURE_NO_SUCH_ACCOUNT; i <= FAILURE_INVALID_ARGUMENT; i++) {
+		struct failure failure;
+		struct failure *kept = NULL;
+		struct failure *other = NULL;
+		failure_set(&failure, (enum failure_kind)i, "reason");
+		has_memory = false;
+		failure_keep(&kept, &failure);
+		failure_keep(&other, kept);
+		has_memory = true;
+		assert_int_equal(failure_kept(kept)->kind, i);
+		assert_int_equal(failure_kept(other)->kind, i);
+		assert_string_not_equal(failure_kept(kept)->text, "");
+		failure_keep(&kept, &failure);
+		assert_string_equal(failure_kept(kept)->text, "reason");
+		assert_string_not_equal(failure_kept(other)->text, "reason");
+		failure_forget(&kept);
+		failure_forget(&other);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -84,6 +144,8 @@ int main(void)
 		cmocka_unit_test(test_set),
 		cmocka_unit_test(test_clean),
 		cmocka_unit_test(test_cut),
+		cmocka_unit_test(test_keep),
+		cmocka_unit_test(test_keep_without_memory),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
