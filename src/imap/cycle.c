@@ -535,7 +535,8 @@ void handle_idle_continuation(struct imap_client *client, struct command *comman
 	}
 	command->deadline = USEC_NEVER;
 	client->idle_since = client->now;
-	client->renewal_slack = timeout / 8;
+	/* Together with another one, it does no harm to be early. */
+	client->renewal_slack = timeout / 2;
 	client->renewal = client->now + timeout - client->renewal_slack;
 	client->is_renewing = false;
 	if (client->watching_since == 0) {

@@ -12,6 +12,10 @@
 
 #define HEAP_SIZE_AT_FIRST 16
 
+/* Times at which deadlines with slack meet. Each lasts until it is over, and there is a new one
+ * only where nothing suits: in the long run a few for each length of time that is waited for. */
+#define N_MEETINGS 8
+
 /* begin, end and prepare */
 #define N_WATCHERS_ALWAYS 3
 
@@ -29,6 +33,7 @@ struct turn {
 	struct task **heap; /* a binary heap, the nearest deadline first; tasks are borrowed */
 	size_t heap_len;
 	size_t heap_size;
+	uint64_t meetings[N_MEETINGS]; /* one that is over makes room */
 };
 
 static void place(struct turn *turn, size_t position, struct task *task)
@@ -339,17 +344,30 @@ void task_wake(struct task *task)
 	ev_idle_start(task->turn->loop, &task->turn->idle);
 }
 
-static uint64_t round_up(uint64_t deadline, uint64_t slack)
+/* The last meeting in reach, or one of its own as late as may be: then others find it soonest. */
+static uint64_t meet(struct turn *turn, uint64_t deadline, uint64_t slack)
 {
-	uint64_t grid = USEC_PER_SEC;
-	if (slack < grid) {
+	if (slack < USEC_PER_SEC || slack >= USEC_NEVER - deadline) {
 		return deadline;
 	}
-	while (grid <= slack / 2) {
-		grid *= 2;
+	uint64_t latest = deadline + slack;
+	uint64_t found = 0;
+	uint64_t *free_place = NULL;
+	for (size_t i = 0; i < N_MEETINGS; i++) {
+		uint64_t meeting = turn->meetings[i];
+		if (meeting <= turn_now(turn)) {
+			free_place = &turn->meetings[i];
+		} else if (meeting >= deadline && meeting <= latest && meeting > found) {
+			found = meeting;
+		}
 	}
-	uint64_t missing = (grid - deadline % grid) % grid;
-	return missing < USEC_NEVER - deadline ? deadline + missing : deadline;
+	if (found > 0) {
+		return found;
+	}
+	if (free_place) {
+		*free_place = latest;
+	}
+	return latest;
 }
 
 int task_set_deadline(struct task *task, uint64_t deadline, uint64_t slack)
@@ -368,7 +386,7 @@ int task_set_deadline(struct task *task, uint64_t deadline, uint64_t slack)
 			return error;
 		}
 	}
-	task->deadline = round_up(deadline, slack);
+	task->deadline = meet(turn, deadline, slack);
 	sift_up(turn, task->heap_position);
 	sift_down(turn, task->heap_position);
 	if (nearest_deadline(turn) < turn->armed) {

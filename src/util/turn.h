@@ -4,8 +4,8 @@
  * what the lower layer queued until it is empty.
  *
  * Deadlines are µs of CLOCK_BOOTTIME, so that time in suspend counts; one timerfd carries the
- * nearest of all tasks. Deadlines with slack are rounded up to a common grid (a power of two
- * seconds not above the slack), so that those of different mailboxes fall together.
+ * nearest of all tasks. A deadline with slack goes where another one went before, so that those of
+ * different mailboxes fall together, and stay together.
  *
  * Knows libev(3); nothing else below the sockets does.
  */
@@ -50,5 +50,6 @@ void task_done(struct task *task);
 /* Runs the task later in this turn (or in the next one, when it wakes itself again and again). */
 void task_wake(struct task *task);
 
-/* Sets the deadline, µs; USEC_NEVER for none. It may come up to slack µs later. 0 or -ENOMEM. */
+/* Sets the deadline, µs; USEC_NEVER for none. It may come up to slack µs later, and does so (with a
+ * slack of a second or more) unless there is company before. 0 or -ENOMEM. */
 int task_set_deadline(struct task *task, uint64_t deadline, uint64_t slack);

@@ -315,37 +315,46 @@ static void test_many_deadlines(void **state)
 static void test_slack(void **state)
 {
 	(void)state;
-	static const struct {
-		uint64_t slack;
-		uint64_t grid;
-	} cases[] = {
-		{1 * USEC_PER_SEC, 1 * USEC_PER_SEC},
-		{2 * USEC_PER_SEC - 1, 1 * USEC_PER_SEC},
-		{2 * USEC_PER_SEC, 2 * USEC_PER_SEC},
-		{30 * USEC_PER_SEC, 16 * USEC_PER_SEC},
-		{USEC_PER_MINUTE, 32 * USEC_PER_SEC},
-		{5 * USEC_PER_MINUTE, 256 * USEC_PER_SEC},
-	};
-	struct probe probe;
-	probe_init(&probe, NULL);
-	uint64_t base = turn_now(turn) + 10 * USEC_PER_MINUTE;
-	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		for (uint64_t deadline = base; deadline < base + 3 * cases[i].grid;
-			deadline += cases[i].grid / 7) {
-			task_set_deadline(&probe.task, deadline, cases[i].slack);
-			assert_int_equal(probe.task.deadline % cases[i].grid, 0);
-			assert_true(probe.task.deadline >= deadline);
-			assert_true(probe.task.deadline - deadline <= cases[i].slack);
-		}
+	struct probe first;
+	struct probe second;
+	probe_init(&first, NULL);
+	probe_init(&second, NULL);
+	uint64_t minute = USEC_PER_MINUTE;
+	uint64_t now = turn_now(turn);
+	/* Alone it comes as late as it may; without a second of slack when it is due. */
+	task_set_deadline(&first.task, now + 5 * minute, 5 * minute);
+	assert_true(first.task.deadline == now + 10 * minute);
+	task_set_deadline(&second.task, now + 5 * minute, USEC_PER_SEC - 1);
+	assert_true(second.task.deadline == now + 5 * minute);
+	/* In company, where it may: at either end, and between. */
+	task_set_deadline(&second.task, now + 9 * minute, 9 * minute);
+	assert_true(second.task.deadline == now + 10 * minute);
+	task_set_deadline(&second.task, now + 10 * minute, minute);
+	assert_true(second.task.deadline == now + 10 * minute);
+	task_set_deadline(&second.task, now + 9 * minute, minute);
+	assert_true(second.task.deadline == now + 10 * minute);
+	/* Not before it is due, nor later than it may. */
+	task_set_deadline(&second.task, now + 10 * minute + 1, minute);
+	assert_true(second.task.deadline == now + 11 * minute + 1);
+	task_set_deadline(&second.task, now + 8 * minute, 2 * minute - 1);
+	assert_true(second.task.deadline == now + 10 * minute - 1);
+	/* Of several the last. */
+	task_set_deadline(&first.task, now + 8 * minute, 20 * minute);
+	assert_true(first.task.deadline == now + 11 * minute + 1);
+	/* More of them than are remembered: each within its own time all the same. */
+	for (uint64_t i = 20; i < 60; i++) {
+		task_set_deadline(&first.task, now + i * minute, 2 * USEC_PER_SEC);
+		assert_true(first.task.deadline == now + i * minute + 2 * USEC_PER_SEC);
 	}
-	task_set_deadline(&probe.task, base + 1, USEC_PER_SEC - 1);
-	assert_true(probe.task.deadline == base + 1);
 	/* Near the end of time nothing wraps. */
-	task_set_deadline(&probe.task, USEC_NEVER - 1, UINT64_MAX);
-	assert_true(probe.task.deadline == USEC_NEVER - 1);
+	task_set_deadline(&first.task, USEC_NEVER - 1, UINT64_MAX);
+	assert_true(first.task.deadline == USEC_NEVER - 1);
+	task_set_deadline(&second.task, USEC_NEVER - 10 * minute, 10 * minute);
+	assert_true(second.task.deadline == USEC_NEVER - 10 * minute);
 	ev_run(loop, EVRUN_NOWAIT);
-	assert_int_equal(probe.n_runs, 0);
-	task_done(&probe.task);
+	assert_int_equal(first.n_runs + second.n_runs, 0);
+	task_done(&first.task);
+	task_done(&second.task);
 }
 
 static void end_both(struct probe *probe)
