@@ -24,6 +24,8 @@ struct account *account_new(struct accounts *accounts, const struct config_accou
 	account->tls_version = "";
 	list_init(&account->node);
 	list_init(&account->wishes);
+	list_init(&account->due);
+	list_init(&account->touched);
 	listing_init(&account->listing);
 	task_init(&account->task, accounts->turn, work);
 	tally_init(&account->tally, &accounts->tally);
@@ -61,6 +63,7 @@ struct account *account_free(struct account *account)
 		mailbox_free(account->mailboxes[i]);
 	}
 	free(account->mailboxes);
+	free(account->by_name);
 	listing_done(&account->listing);
 	notice_withdraw(&account->set->queue, &account->changed);
 	key_free(account->key);
@@ -105,6 +108,34 @@ static bool is_configured(const struct config_account *config, const char *name)
 	return false;
 }
 
+/* Those that it names in its order, the others behind them. */
+static void sort_mailboxes(struct account *account)
+{
+	const struct config_account *config = account->config;
+	struct mailbox **sorted = calloc(account->n_mailboxes_allocated + 1, sizeof(*sorted));
+	size_t n = 0;
+	for (size_t i = 0; sorted && i < config->n_mailboxes; i++) {
+		struct mailbox *mailbox = account_find_mailbox(account, config->mailboxes[i]);
+		if (mailbox && n < account->n_mailboxes) {
+			sorted[n] = mailbox;
+			n++;
+		}
+	}
+	for (size_t i = 0; sorted && i < account->n_mailboxes; i++) {
+		struct mailbox *mailbox = account->mailboxes[i];
+		if (!mailbox->is_literal && n < account->n_mailboxes) {
+			sorted[n] = mailbox;
+			n++;
+		}
+	}
+	if (sorted && n == account->n_mailboxes) {
+		free(account->mailboxes);
+		account->mailboxes = sorted;
+	} else {
+		free(sorted);
+	}
+}
+
 static int configure_mailboxes(struct account *account)
 {
 	const struct config_account *config = account->config;
@@ -129,6 +160,7 @@ static int configure_mailboxes(struct account *account)
 		/* Perhaps a pattern finds it now, which the listing will show. */
 		mailbox->is_literal = false;
 	}
+	sort_mailboxes(account);
 	return 0;
 }
 
@@ -260,40 +292,102 @@ bool account_is_quiet(const struct account *account)
 
 void account_wake(struct account *account)
 {
+	account->is_disordered = account->is_all_touched = true;
+	task_wake(&account->task);
+}
+
+void account_touch(struct account *account, struct mailbox *mailbox)
+{
+	if (list_is_empty(&mailbox->touched)) {
+		list_append(&account->touched, &mailbox->touched);
+	}
 	task_wake(&account->task);
 }
 
 /* -- mailboxes -- */
 
+/* Where the name is among the sorted ones, or would be. */
+static size_t find_place(const struct account *account, const char *name)
+{
+	size_t first = 0;
+	size_t end = account->n_mailboxes;
+	while (first < end) {
+		size_t middle = first + (end - first) / 2;
+		if (strcmp(mailbox_name(account->by_name[middle]), name) < 0) {
+			first = middle + 1;
+		} else {
+			end = middle;
+		}
+	}
+	return first;
+}
+
+static int make_room(struct account *account)
+{
+	if (account->n_mailboxes < account->n_mailboxes_allocated) {
+		return 0;
+	}
+	size_t n = account->n_mailboxes_allocated > 0 ? 2 * account->n_mailboxes_allocated : 4;
+	struct mailbox **mailboxes = reallocarray(account->mailboxes, n, sizeof(*mailboxes));
+	if (!mailboxes) {
+		return -ENOMEM;
+	}
+	account->mailboxes = mailboxes;
+	struct mailbox **by_name = reallocarray(account->by_name, n, sizeof(*by_name));
+	if (!by_name) {
+		return -ENOMEM;
+	}
+	account->by_name = by_name;
+	account->n_mailboxes_allocated = n;
+	return 0;
+}
+
+static void take_out(struct mailbox **mailboxes, size_t n, const struct mailbox *mailbox)
+{
+	size_t i = 0;
+	while (mailboxes[i] != mailbox) {
+		i++;
+	}
+	memmove(mailboxes + i, mailboxes + i + 1, (n - i - 1) * sizeof(struct mailbox *));
+}
+
+static void unlist(struct account *account, struct mailbox *mailbox)
+{
+	take_out(account->mailboxes, account->n_mailboxes, mailbox);
+	take_out(account->by_name, account->n_mailboxes, mailbox);
+	account->n_mailboxes--;
+	list_remove(&mailbox->due);
+	list_remove(&mailbox->touched);
+	task_done(&mailbox->alarm);
+}
+
 struct mailbox *account_add_mailbox(struct account *account, const char *name, bool is_literal)
 {
-	if (account->n_mailboxes == account->n_mailboxes_allocated) {
-		size_t n =
-			account->n_mailboxes_allocated > 0 ? 2 * account->n_mailboxes_allocated : 4;
-		struct mailbox **mailboxes =
-			reallocarray(account->mailboxes, n, sizeof(*mailboxes));
-		if (!mailboxes) {
-			return NULL;
-		}
-		account->mailboxes = mailboxes;
-		account->n_mailboxes_allocated = n;
-	}
 	struct accounts *set = account->set;
+	if (make_room(account) < 0) {
+		return NULL;
+	}
 	struct mailbox *mailbox =
 		mailbox_new(account, &account->tally, &set->queue, set->state, name);
 	if (!mailbox) {
 		return NULL;
 	}
 	mailbox->is_literal = is_literal;
+	size_t place = find_place(account, name);
+	memmove(account->by_name + place + 1, account->by_name + place,
+		(account->n_mailboxes - place) * sizeof(struct mailbox *));
+	account->by_name[place] = mailbox;
 	account->mailboxes[account->n_mailboxes] = mailbox;
 	account->n_mailboxes++;
+	visit_init(account, mailbox);
 	if (account->is_announced) {
 		mailbox->is_announced = true;
 		if (tell(account, mailbox, ACCOUNT_EVENT_MAILBOX_ADDED) < 0) {
-			account->n_mailboxes--;
+			unlist(account, mailbox);
 			return mailbox_free(mailbox);
 		}
 	}
+	account_wake(account);
 	return mailbox;
 }
 
@@ -310,15 +404,12 @@ void account_remove_mailbox(struct account *account, struct mailbox *mailbox, bo
 {
 	struct failure failure;
 	failure_set(&failure, FAILURE_NO_SUCH_MAILBOX, "the mailbox is no longer watched");
+	if (!account->is_removed) {
+		share_pass_on(account, mailbox);
+	}
 	account_detach(account, mailbox);
 	account_end_wishes(account, mailbox, WISH_LISTING, &failure);
-	size_t i = 0;
-	while (account->mailboxes[i] != mailbox) {
-		i++;
-	}
-	account->n_mailboxes--;
-	memmove(account->mailboxes + i, account->mailboxes + i + 1,
-		(account->n_mailboxes - i) * sizeof(struct mailbox *));
+	unlist(account, mailbox);
 	mailbox_leave(mailbox);
 	if (is_forgotten) {
 		put_forgotten(account, mailbox);
@@ -332,22 +423,12 @@ void account_remove_mailbox(struct account *account, struct mailbox *mailbox, bo
 
 struct mailbox *account_find_mailbox(const struct account *account, const char *name)
 {
-	for (size_t i = 0; i < account->n_mailboxes; i++) {
-		if (strcmp(mailbox_name(account->mailboxes[i]), name) == 0) {
-			return account->mailboxes[i];
-		}
+	size_t place = find_place(account, name);
+	if (place == account->n_mailboxes ||
+		strcmp(mailbox_name(account->by_name[place]), name) != 0) {
+		return NULL;
 	}
-	return NULL;
-}
-
-struct mailbox *account_mailbox_of(const struct account *account, const struct imap_mailbox *view)
-{
-	for (size_t i = 0; view && i < account->n_mailboxes; i++) {
-		if (account->mailboxes[i]->view == view) {
-			return account->mailboxes[i];
-		}
-	}
-	return NULL;
+	return account->by_name[place];
 }
 
 void account_detach(struct account *account, struct mailbox *mailbox)
@@ -375,6 +456,8 @@ void account_detach(struct account *account, struct mailbox *mailbox)
 		connection_drop(connection, mailbox->view);
 		mailbox->connection = NULL;
 		mailbox->is_synchronised = false;
+		visit_at(mailbox, 0);
+		account_touch(account, mailbox);
 	}
 }
 
@@ -393,14 +476,9 @@ void account_end_wishes(struct account *account, const struct mailbox *mailbox,
 
 /* -- the work -- */
 
-bool account_is_open(const struct account *account)
+bool account_is_open(struct account *account)
 {
-	for (unsigned int i = 0; i < account->n_connections; i++) {
-		if (connection_is_logged_in(account->connections[i])) {
-			return true;
-		}
-	}
-	return false;
+	return visit_visitor(account) != NULL;
 }
 
 void account_retry(struct account *account)
@@ -430,15 +508,23 @@ void account_hurry(struct account *account, struct mailbox *mailbox)
 	if (mailbox && mailbox->connection) {
 		connection_hurry(mailbox->connection);
 	}
-	if (!account_is_open(account) && account->n_connections > 0) {
+	bool is_open = account_is_open(account);
+	if (!is_open && account->n_connections > 0) {
 		connection_hurry(account->connections[0]);
 	}
 	uint64_t now = turn_now(account->set->turn);
-	if (mailbox && mailbox_is_resting(mailbox, now)) {
+	bool is_resting = mailbox && mailbox_is_resting(mailbox, now);
+	if (is_resting) {
 		mailbox->rest = now;
-		mailbox->visit_due = now;
+		visit_at(mailbox, 0);
 	}
-	account_wake(account);
+	bool is_cut_off =
+		mailbox && mailbox->connection && !connection_is_logged_in(mailbox->connection);
+	if (is_resting || !is_open || is_cut_off) {
+		account_wake(account);
+	} else {
+		task_wake(&account->task);
+	}
 }
 
 static void remove_connection(struct account *account, unsigned int i)
@@ -453,6 +539,7 @@ static void remove_connection(struct account *account, unsigned int i)
 	memmove(account->connections + i, account->connections + i + 1,
 		(account->n_connections - i) * sizeof(struct connection *));
 	connection_free(connection);
+	visit_reaped(account, i == 0);
 }
 
 /* Connections that are over and have nothing to do. */
@@ -497,9 +584,8 @@ static void line_up(struct account *account)
 static void set_deadline(struct account *account)
 {
 	uint64_t now = turn_now(account->set->turn);
-	uint64_t due = share_due(account);
-	if (account->listing.due < due && account->n_connections > 0 &&
-		connection_is_logged_in(account->connections[0])) {
+	uint64_t due = USEC_NEVER;
+	if (account->n_connections > 0 && connection_is_logged_in(account->connections[0])) {
 		due = account->listing.due;
 	}
 	due = account->glimpse_due < due ? account->glimpse_due : due;
@@ -510,42 +596,65 @@ static void set_deadline(struct account *account)
 	}
 }
 
+/* What all of its mailboxes and connections may have to do with. */
+static void put_in_order(struct account *account)
+{
+	account->is_disordered = false;
+	share_connections(account);
+	line_up(account);
+	visit_tell_others(account);
+}
+
+/* What callers and the account itself want leaves in one flight. */
+static void share_work(struct account *account)
+{
+	struct connection *visitor = visit_visitor(account);
+	if (list_is_empty(&account->due) && list_is_empty(&account->wishes)) {
+		return;
+	}
+	if (visitor) {
+		imap_client_hold(connection_client(visitor));
+	}
+	visit_work(account);
+	share_wishes(account);
+	if (visitor && connection_client(visitor)) {
+		imap_client_release(connection_client(visitor), turn_now(account->set->turn));
+	}
+}
+
 static void work(struct task *task)
 {
 	struct account *account = list_entry(task, struct account, task);
 	struct accounts *set = account->set;
-	reap(account);
+	bool is_leaving =
+		account->is_removed || set->is_shutting_down || set->surroundings.is_asleep;
+	if (account->is_disordered || is_leaving) {
+		reap(account);
+	}
+	if (is_leaving && account_is_quiet(account)) {
+		task_wake(set->queue.owner);
+	}
 	if (account->is_removed) {
-		if (account_is_quiet(account)) {
-			task_wake(set->queue.owner);
-		}
 		accounts_bury(set, account);
 		return;
 	}
-	if (set->is_shutting_down) {
-		show_account(account);
-		if (account_is_quiet(account)) {
-			task_wake(set->queue.owner);
+	if (is_leaving) {
+		if (!set->is_shutting_down) {
+			/* Only what was stopped has anything to wait for. */
+			share_wishes(account);
 		}
-		return;
-	}
-	if (set->surroundings.is_asleep) {
-		/* Only what was stopped has anything to wait for. */
-		share_wishes(account);
 		show_account(account);
-		if (account_is_quiet(account)) {
-			task_wake(set->queue.owner);
-		}
 		return;
 	}
 	if (key_take_renewal(account->key)) {
 		account_retry(account);
 	}
-	share_connections(account);
-	line_up(account);
+	share_forgive(account);
+	if (account->is_disordered) {
+		put_in_order(account);
+	}
 	listing_work(account);
-	share_visits(account);
-	share_wishes(account);
+	share_work(account);
 	show_account(account);
 	set_deadline(account);
 }

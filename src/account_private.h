@@ -4,7 +4,8 @@
  *   accounts.c  the set: what is configured, events, what is durable, the end
  *   account.c   an account: beginning and end, questions, and its one piece of work: whenever
  *               something has changed, put everything in order again
- *   share.c     which connection serves which mailbox, visits, wishes to engines
+ *   share.c     which connection watches which mailbox, wishes to engines
+ *   visit.c     mailboxes without a connection of their own: NOTIFY, and visits
  *   serve.c     what connections tell
  *   listing.c   mailboxes that patterns find
  *   show.c      what State, Error, Mode and the sums are at the moment
@@ -42,12 +43,21 @@ struct account {
 	struct task task;
 	struct key *key;
 	struct mailbox **mailboxes; /* the configuration's order, then as found */
+	struct mailbox **by_name;   /* the same, sorted */
 	size_t n_mailboxes, n_mailboxes_allocated;
 	struct connection **connections; /* the first is [0] */
 	unsigned int n_connections;
-	unsigned int n_made; /* connections so far: their numbers */
-	unsigned int budget; /* connections at most: max-connections, or what the server bears */
-	uint64_t limited;    /* when the server last refused one; 0: never */
+	unsigned int n_made;    /* connections so far: their numbers */
+	unsigned int budget;    /* connections at most: max-connections, or what the server bears */
+	uint64_t limited;       /* when the server last refused one; 0: never */
+	bool may_notify;        /* the first tells of all mailboxes, or will, as far as is known */
+	bool is_notify_settled; /* which ones it tells of is known */
+	struct connection *visitor; /* borrowed; NULL: to be looked for; visit_visitor() */
+	unsigned int n_trip;        /* mailboxes that it was given to open since it was at home */
+	struct list due;            /* mailboxes that are to be visited */
+	struct list touched;        /* mailboxes of which other things are to be shown perhaps */
+	bool is_disordered;         /* more than a mailbox has changed */
+	bool is_all_touched;
 	struct list wishes;
 	struct listing listing;
 
@@ -150,8 +160,13 @@ void account_go_to_sleep(struct account *account);
 void account_check(struct account *account, bool has_more);
 bool account_is_quiet(const struct account *account);
 
-/* Its task will put it in order. */
+/* Something has changed that may concern all of its mailboxes or connections: its task will put
+ * everything in order. */
 void account_wake(struct account *account);
+
+/* Something has changed that concerns this mailbox alone: what of it is shown, and what it waits
+ * for, is looked at by the account's task. */
+void account_touch(struct account *account, struct mailbox *mailbox);
 
 /* A mailbox at the end of the list, told to the bus when the account is. NULL when out of memory.
  */
@@ -161,7 +176,6 @@ struct mailbox *account_add_mailbox(struct account *account, const char *name, b
 void account_remove_mailbox(struct account *account, struct mailbox *mailbox, bool is_forgotten);
 
 struct mailbox *account_find_mailbox(const struct account *account, const char *name);
-struct mailbox *account_mailbox_of(const struct account *account, const struct imap_mailbox *view);
 
 /* Nothing refers to the mailbox's view afterwards; its wishes go back to the queue or end. */
 void account_detach(struct account *account, struct mailbox *mailbox);
@@ -171,7 +185,7 @@ void account_end_wishes(struct account *account, const struct mailbox *mailbox,
 	enum wish_kind spared, const struct failure *failure);
 
 /* Logged in by any connection. */
-bool account_is_open(const struct account *account);
+bool account_is_open(struct account *account);
 
 /* Tries again now what failed or waits, with a freshly fetched secret. */
 void account_retry(struct account *account);
@@ -184,17 +198,54 @@ void account_hurry(struct account *account, struct mailbox *mailbox);
 /* Enough connections, each with a mailbox to watch. */
 void share_connections(struct account *account);
 
-/* The connection that serves mailboxes without one of their own; NULL when none is logged in. */
-struct connection *share_visitor(const struct account *account);
+/* A server that refused a connection is tried again after a long time. */
+void share_forgive(struct account *account);
 
-/* Visits that are due. */
-void share_visits(struct account *account);
+/* The mailbox is not to be watched any more: its connection watches another one, where there is one
+ * that has none. */
+void share_pass_on(struct account *account, struct mailbox *mailbox);
 
 /* Wishes that can be served now go to engines; those that cannot be any more end. */
 void share_wishes(struct account *account);
 
-/* When share_visits() has something to do next: µs of CLOCK_BOOTTIME or USEC_NEVER. */
-uint64_t share_due(const struct account *account);
+/* -- visit.c -- */
+
+/* A new mailbox: to be visited as soon as that is possible. */
+void visit_init(struct account *account, struct mailbox *mailbox);
+
+/* It is to be visited at this time (µs of CLOCK_BOOTTIME; past: as soon as possible), if it has no
+ * connection of its own then. */
+void visit_at(struct mailbox *mailbox, uint64_t due);
+
+/* A visit came to its end: the next one is due some time later. */
+void visit_ended(struct mailbox *mailbox);
+
+/* Visits that are due. */
+void visit_work(struct account *account);
+
+/* The connection that serves mailboxes without one of their own; NULL when none is logged in. */
+struct connection *visit_visitor(struct account *account);
+
+/* Takes the mailbox's view to this connection. Whether that is possible now. */
+bool visit_attach(struct account *account, struct mailbox *mailbox, struct connection *connection);
+
+/* Whether an engine has a wish for it. */
+bool visit_is_being_served(const struct account *account, const struct mailbox *mailbox);
+
+/* Connections were freed, the first one among them. */
+void visit_reaped(struct account *account, bool was_first);
+
+/* The connection has just logged in; is over; says that NOTIFY came into force or is over. */
+void visit_ready(struct account *account, const struct connection *connection);
+void visit_closed(struct account *account, const struct connection *connection);
+void visit_notify(struct account *account, const struct connection *connection);
+
+/* What the server said of a mailbox that is not open. */
+void visit_changed(
+	struct account *account, struct connection *connection, const struct imap_event *event);
+
+/* Which mailboxes are to be told of by NOTIFY. */
+void visit_tell_others(struct account *account);
 
 /* -- serve.c -- */
 

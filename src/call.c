@@ -394,6 +394,7 @@ static int stop(struct asking *asking, struct mailbox *mailbox)
 		mailbox->is_stopped = true;
 		store_stopped(asking->accounts, mailbox);
 		account_end_wishes(account, mailbox, WISH_STOP, &failure);
+		share_pass_on(account, mailbox);
 		if (mailbox_is_watched(mailbox)) {
 			connection_stop(mailbox->connection);
 		} else {
@@ -423,7 +424,7 @@ static int start(struct asking *asking, struct mailbox *mailbox)
 	struct account *account = mailbox->account;
 	if (mailbox->is_stopped) {
 		mailbox->is_stopped = false;
-		mailbox->visit_due = 0;
+		visit_at(mailbox, 0);
 		store_stopped(asking->accounts, mailbox);
 		struct failure failure;
 		failure_set(&failure, FAILURE_CANCELLED, "the mailbox was started again");

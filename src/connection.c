@@ -1,3 +1,4 @@
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -75,6 +76,14 @@ void connection_tear_down(struct connection *connection)
 	connection->is_key_kept = false;
 }
 
+static void free_names(char **names, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		free(names[i]);
+	}
+	free(names);
+}
+
 struct connection *connection_free(struct connection *connection)
 {
 	if (!connection) {
@@ -85,6 +94,7 @@ struct connection *connection_free(struct connection *connection)
 	bytes_done(&connection->trace);
 	failure_forget(&connection->failure);
 	free(connection->closed);
+	free_names(connection->others, connection->n_others);
 	free(connection);
 	return NULL;
 }
@@ -147,6 +157,47 @@ void connection_drop(struct connection *connection, struct imap_mailbox *view)
 		imap_client_drop(connection->client, view, connection_now(connection));
 	}
 	task_wake(&connection->task);
+}
+
+static bool has_others(const struct connection *connection, const char *const *names, size_t n)
+{
+	bool is_same = n == connection->n_others;
+	for (size_t i = 0; is_same && i < n; i++) {
+		is_same = strcmp(names[i], connection->others[i]) == 0;
+	}
+	return is_same;
+}
+
+static int tell_others(struct connection *connection)
+{
+	return imap_client_watch_others(connection->client, (const char *const *)connection->others,
+		connection->n_others, connection_now(connection));
+}
+
+int connection_watch_others(struct connection *connection, const char *const *names, size_t n)
+{
+	if (has_others(connection, names, n)) {
+		return 0;
+	}
+	char **copies = n > 0 ? calloc(n, sizeof(*copies)) : NULL;
+	for (size_t i = 0; copies && i < n; i++) {
+		copies[i] = strdup(names[i]);
+		if (!copies[i]) {
+			free_names(copies, i);
+			copies = NULL;
+		}
+	}
+	if (n > 0 && !copies) {
+		return -ENOMEM;
+	}
+	free_names(connection->others, connection->n_others);
+	connection->others = copies;
+	connection->n_others = n;
+	task_wake(&connection->task);
+	if (connection->client && tell_others(connection) < 0) {
+		return -ENOMEM;
+	}
+	return 1;
 }
 
 /* -- the work -- */
@@ -221,8 +272,9 @@ static bool begin_conversation(struct connection *connection)
 		imap_client_set_trace(connection->client, &connection->trace);
 	}
 	connection_enter(connection, CONNECTION_ONLINE);
-	if (connection->watched &&
-		imap_client_watch(connection->client, connection->watched, now) < 0) {
+	if (tell_others(connection) < 0 ||
+		(connection->watched &&
+			imap_client_watch(connection->client, connection->watched, now) < 0)) {
 		connection_over_for(connection, FAILURE_LIMIT_EXCEEDED, "out of memory");
 	}
 	return true;

@@ -111,6 +111,10 @@ void connection_keep_key(struct connection *connection, bool is_kept);
 int connection_watch(struct connection *connection, struct imap_mailbox *view);
 void connection_drop(struct connection *connection, struct imap_mailbox *view);
 
+/* Beside it these mailboxes (copied) are to be told of, where the server has NOTIFY, also after
+ * reconnecting. 1; 0: they are the same as before; -ENOMEM. */
+int connection_watch_others(struct connection *connection, const char *const *names, size_t n);
+
 /* -- the work; in its task -- */
 
 /* Does a bounded piece of work. Whether there may be more of it now. */

@@ -35,6 +35,8 @@ struct connection {
 	struct stream *stream;
 	struct imap_client *client;
 	struct imap_mailbox *watched; /* borrowed */
+	char **others;                /* names of other mailboxes to be told of */
+	size_t n_others;
 	struct span leftover;      /* octets that the engine did not take; in the shared buffer */
 	struct imap_event *closed; /* the last event, which outlives the engine; NULL: none */
 	bool has_closed;           /* it is still to be popped */

@@ -52,12 +52,15 @@ struct mailbox *mailbox_new(struct account *account, struct tally *tally,
 	mailbox->state = ACCOUNT_STATE_CONNECTING;
 	tally_part_init(&mailbox->part, tally);
 	runs_init(&mailbox->moved);
+	list_init(&mailbox->due);
+	list_init(&mailbox->touched);
 	backoff_init(&mailbox->backoff, clock_random());
 	notice_change_init(&mailbox->changed, ACCOUNT_EVENT_MAILBOX_CHANGED, account, mailbox);
 	mailbox->view = imap_mailbox_new(name);
 	if (!mailbox->view || mailbox_reload(mailbox, state) < 0) {
 		return mailbox_free(mailbox);
 	}
+	mailbox->view->owner = mailbox;
 	struct state_key key = mailbox_key(mailbox);
 	mailbox->is_stopped = state_is_stopped(state, &key);
 	if (mailbox->is_stopped) {
@@ -74,6 +77,9 @@ struct mailbox *mailbox_free(struct mailbox *mailbox)
 	notice_withdraw(mailbox->queue, &mailbox->changed);
 	failure_forget(&mailbox->failure);
 	failure_forget(&mailbox->problem);
+	list_remove(&mailbox->due);
+	list_remove(&mailbox->touched);
+	task_done(&mailbox->alarm);
 	runs_done(&mailbox->moved);
 	imap_mailbox_free(mailbox->view);
 	tally_part_done(&mailbox->part);
@@ -217,7 +223,6 @@ void mailbox_put_to_rest(struct mailbox *mailbox, const struct failure *problem,
 	uint64_t wait = backoff_next_usec(&mailbox->backoff);
 	mailbox->rest = now + wait;
 	mailbox->rest_usec = clock_realtime_usec() + wait;
-	mailbox->visit_due = mailbox->rest;
 }
 
 bool mailbox_is_resting(const struct mailbox *mailbox, uint64_t now)

@@ -15,7 +15,9 @@
 #include "notice.h"
 #include "tally.h"
 #include "util/backoff.h"
+#include "util/list.h"
 #include "util/log.h"
+#include "util/turn.h"
 
 /* What was shown last, to see what has changed. */
 struct mailbox_shown {
@@ -55,8 +57,14 @@ struct mailbox {
 	uint64_t rest_usec;      /* the same, since 1970 */
 	struct backoff backoff;
 
-	uint64_t visit_due; /* of a mailbox without a connection of its own */
-	bool is_visited;    /* a visit is under way */
+	/* Of a mailbox without a connection of its own; share_visit_at(). */
+	struct list due;   /* among those that are to be visited now */
+	struct task alarm; /* when it is to be */
+	bool is_visited;   /* a visit is under way */
+	bool has_news;     /* the server said that it is not as the view is */
+	bool is_notified;  /* NOTIFY on the account's first connection tells when it changes */
+
+	struct list touched; /* among those of which other things are to be shown perhaps */
 
 	bool is_behind;            /* the state lacks something: mailbox_store() */
 	struct imap_cursor stored; /* as last given to the state */

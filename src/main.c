@@ -42,7 +42,7 @@
  *   server                      what is known of servers from connections before
  *   connection, connection_attempt    a stream and an engine, held together and renewed
  *   mailbox     a mailbox followed; mailbox_follow, delta
- *   account, accounts    all of it, as account.h shows it; listing, share, serve, show
+ *   account, accounts    all of it, as account.h shows it; listing, share, visit, serve, show
  *   tally       what mailboxes are together
  *   call, wish  what callers want
  *   notice      what the bus is told, and what becomes durable then

@@ -79,13 +79,19 @@ static void lose(struct account *account, struct connection *connection)
 static void on_mailbox(
 	struct account *account, struct connection *connection, struct imap_event *event)
 {
-	struct mailbox *mailbox = account_mailbox_of(account, event->mailbox);
-	if (!mailbox) {
-		return;
-	}
+	struct mailbox *mailbox = event->mailbox->owner;
+	bool was_synchronised = mailbox->is_synchronised;
 	if (follow(account, mailbox, event) < 0) {
 		lose(account, connection);
 		return;
+	}
+	account_touch(account, mailbox);
+	if (event->kind == IMAP_EVENT_SYNCHRONISED) {
+		mailbox->has_news = false;
+		if (!was_synchronised && !mailbox_is_watched(mailbox)) {
+			/* It may have a connection of its own now. */
+			account_wake(account);
+		}
 	}
 	show_views(account);
 }
@@ -93,14 +99,13 @@ static void on_mailbox(
 /* It rests for a while, and its connection is free for others. */
 static void on_mailbox_failed(struct account *account, const struct imap_event *event)
 {
-	struct mailbox *mailbox = account_mailbox_of(account, event->mailbox);
-	if (!mailbox) {
-		return;
-	}
+	struct mailbox *mailbox = event->mailbox->owner;
 	struct failure failure = event->failure;
 	mailbox_put_to_rest(mailbox, &failure, turn_now(account->set->turn));
 	/* No event is looked at behind this. */
 	account_detach(account, mailbox);
+	visit_at(mailbox, mailbox->rest);
+	account_wake(account);
 	show_account(account);
 	account_end_wishes(account, mailbox, WISH_STOP, &failure);
 }
@@ -121,11 +126,11 @@ static void on_done(struct account *account, struct wish *wish, const struct ima
 	struct failure failure = event->failure;
 	bool is_listing = wish->kind == WISH_LISTING;
 	wish->connection = NULL;
-	if (wish->kind == WISH_VISIT) {
-		wish->mailbox->visit_due =
-			turn_now(account->set->turn) + account->config->poll_interval_usec;
-	}
+	struct mailbox *visited = wish->kind == WISH_VISIT ? wish->mailbox : NULL;
 	wish_end(wish, &failure);
+	if (visited) {
+		visit_ended(visited);
+	}
 	if (is_listing) {
 		/* No event is looked at behind this. */
 		listing_end(account, &failure);
@@ -173,6 +178,7 @@ static void wake_all(struct account *account)
 
 static void on_ready(struct account *account, struct connection *connection)
 {
+	visit_ready(account, connection);
 	if (connection == account->connections[0]) {
 		show_capabilities(account, connection_client(connection));
 		if (account->listing.due != USEC_NEVER) {
@@ -272,9 +278,9 @@ static void lower_budget(struct account *account, struct connection *connection)
 		"the server allows no more than %u connections: other mailboxes are polled",
 		account->budget);
 	connection_cut(connection);
-	struct mailbox *mailbox = account_mailbox_of(account, connection_watched(connection));
-	if (mailbox) {
-		account_detach(account, mailbox);
+	struct imap_mailbox *watched = connection_watched(connection);
+	if (watched) {
+		account_detach(account, watched->owner);
 	}
 }
 
@@ -282,6 +288,8 @@ static void on_closed(
 	struct account *account, struct connection *connection, const struct imap_event *event)
 {
 	struct failure failure = event->failure;
+	visit_closed(account, connection);
+	account_wake(account);
 	for (size_t i = 0; i < account->n_mailboxes; i++) {
 		struct mailbox *mailbox = account->mailboxes[i];
 		if (mailbox->connection != connection) {
@@ -290,7 +298,7 @@ static void on_closed(
 		mailbox->is_synchronised = false;
 		if (!mailbox_is_watched(mailbox)) {
 			mailbox->connection = NULL;
-			mailbox->visit_due = 0;
+			visit_at(mailbox, 0);
 		}
 	}
 	if (event->end == IMAP_END_LIMIT && !connection_is_stopping(connection)) {
@@ -324,8 +332,24 @@ static void on_closed(
 
 /* -- the conversation -- */
 
+static void touch(struct account *account, const struct imap_mailbox *view)
+{
+	if (view) {
+		account_touch(account, view->owner);
+	}
+}
+
+/* What is shown of the mailbox that is watched and of the one that is open. */
+static void on_state(struct account *account, const struct connection *connection)
+{
+	const struct imap_client *client = connection_client(connection);
+	touch(account, connection_watched(connection));
+	touch(account, client ? imap_client_mailbox(client) : NULL);
+}
+
 static void handle(struct account *account, struct connection *connection, struct imap_event *event)
 {
+	task_wake(&account->task);
 	switch (event->kind) {
 	case IMAP_EVENT_BASELINE:
 	case IMAP_EVENT_NEW:
@@ -346,19 +370,26 @@ static void handle(struct account *account, struct connection *connection, struc
 		break;
 	case IMAP_EVENT_READY:
 		on_ready(account, connection);
+		account_wake(account);
 		break;
 	case IMAP_EVENT_CLOSED:
 		on_closed(account, connection, event);
 		break;
 	case IMAP_EVENT_NOTIFY:
+		visit_notify(account, connection);
+		account_wake(account);
+		break;
 	case IMAP_EVENT_CHANGED_ELSEWHERE:
+		visit_changed(account, connection, event);
+		break;
 	case IMAP_EVENT_STATE:
+		on_state(account, connection);
+		break;
 	case IMAP_EVENT_START_TLS:
 	case IMAP_EVENT_START_DEFLATE:
 	case IMAP_EVENT_CREDENTIALS:
 		break;
 	}
-	account_wake(account);
 }
 
 void serve_events(struct account *account, struct connection *connection)

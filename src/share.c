@@ -5,10 +5,6 @@
 #include "util/clock.h"
 #include "util/log.h"
 
-/* Visits that an engine has at a time: two or more keep it from going back to IDLE between them,
- * and callers need not wait for all of a long list. */
-#define N_VISITS 4
-
 /* After so long without a refusal one connection more is tried again. */
 #define LIMIT_FORGIVEN_USEC (30 * USEC_PER_MINUTE)
 
@@ -19,9 +15,33 @@ static uint64_t now_of(const struct account *account)
 
 /* -- connections -- */
 
-static bool wants_connection(const struct account *account, const struct mailbox *mailbox)
+static bool is_wanted(const struct account *account, const struct mailbox *mailbox)
 {
 	return !mailbox->is_stopped && !mailbox_is_resting(mailbox, now_of(account));
+}
+
+static bool is_first(const struct account *account, const struct connection *connection)
+{
+	return account->n_connections > 0 && account->connections[0] == connection;
+}
+
+/* Whether it is to have a connection of its own, as far as there are enough. Where the first one
+ * does NOTIFY, it has one only if it is not among those that are told of; as long as that is not
+ * known, none is made, and none given up. */
+static bool wants_connection(const struct account *account, const struct mailbox *mailbox)
+{
+	const struct connection *connection = mailbox->connection;
+	if (!is_wanted(account, mailbox)) {
+		return false;
+	}
+	if (!account->may_notify ||
+		(mailbox_is_watched(mailbox) && is_first(account, connection))) {
+		return true;
+	}
+	if (account->is_notify_settled) {
+		return !mailbox->is_notified;
+	}
+	return mailbox_is_watched(mailbox) && connection_is_logged_in(connection);
 }
 
 static bool is_free(const struct connection *connection)
@@ -41,15 +61,14 @@ static unsigned int n_going_on(const struct account *account)
 static unsigned int n_needed(const struct account *account)
 {
 	size_t n_wanted = 0;
-	size_t n_resting = 0;
+	bool is_needed = account->n_mailboxes == 0 && account->listing.due != USEC_NEVER;
 	for (size_t i = 0; i < account->n_mailboxes; i++) {
 		const struct mailbox *mailbox = account->mailboxes[i];
 		n_wanted += wants_connection(account, mailbox);
-		n_resting += !mailbox->is_stopped;
+		is_needed = is_needed || !mailbox->is_stopped;
 	}
 	/* One that watches nothing lists what patterns find, or waits with a mailbox that rests. */
-	bool is_listing = account->n_mailboxes == 0 && account->listing.due != USEC_NEVER;
-	if (n_wanted == 0 && (n_resting > 0 || is_listing)) {
+	if (is_needed && n_wanted == 0) {
 		n_wanted = 1;
 	}
 	return n_wanted < account->budget ? (unsigned int)n_wanted : account->budget;
@@ -101,16 +120,41 @@ static struct connection *find_free(const struct account *account)
 	return NULL;
 }
 
-static bool is_being_served(const struct account *account, const struct mailbox *mailbox)
+/* The connection of the last one that has one: which are the first ones is the configuration's
+ * decision. The one that takes it has been seen to work. */
+static struct connection *find_yielding(const struct account *account, size_t index)
 {
-	const struct list *wishes = &account->wishes;
-	for (const struct list *node = wishes->next; node != wishes; node = node->next) {
-		const struct wish *wish = list_entry(node, const struct wish, node);
-		if (wish->mailbox == mailbox && wish->connection) {
-			return true;
+	if (!account->mailboxes[index]->is_synchronised) {
+		return NULL;
+	}
+	for (size_t i = account->n_mailboxes; i > index + 1; i--) {
+		const struct mailbox *mailbox = account->mailboxes[i - 1];
+		if (mailbox_is_watched(mailbox) && connection_is_logged_in(mailbox->connection) &&
+			!(account->may_notify && is_first(account, mailbox->connection))) {
+			return mailbox->connection;
 		}
 	}
-	return false;
+	return NULL;
+}
+
+/* It watches this mailbox from now on, instead of another one or of none. */
+static void give_connection(
+	struct account *account, struct mailbox *mailbox, struct connection *connection)
+{
+	struct imap_mailbox *watched = connection_watched(connection);
+	struct mailbox *other = watched ? watched->owner : NULL;
+	if (mailbox->connection != connection) {
+		if (visit_is_being_served(account, mailbox)) {
+			return;
+		}
+		account_detach(account, mailbox);
+	}
+	mailbox->connection = connection;
+	/* Out of memory the engine says so by its end. */
+	(void)connection_watch(connection, mailbox->view);
+	if (other) {
+		visit_at(other, 0);
+	}
 }
 
 static void give_connections(struct account *account, unsigned int needed)
@@ -118,33 +162,48 @@ static void give_connections(struct account *account, unsigned int needed)
 	for (size_t i = 0; i < account->n_mailboxes; i++) {
 		struct mailbox *mailbox = account->mailboxes[i];
 		/* One whose connection is on its way out has to wait until it is gone. */
-		if (!wants_connection(account, mailbox) || mailbox_is_watched(mailbox)) {
+		if (mailbox_is_watched(mailbox) || !is_wanted(account, mailbox)) {
 			continue;
 		}
 		struct connection *connection = find_free(account);
+		bool is_its_own = wants_connection(account, mailbox);
+		if (connection && !is_its_own && !is_first(account, connection)) {
+			continue;
+		}
+		if (!connection && !is_its_own) {
+			continue;
+		}
 		if (!connection && n_going_on(account) < needed) {
 			connection = add_connection(account);
 		}
 		if (!connection) {
+			connection = find_yielding(account, i);
+		}
+		if (!connection) {
 			return;
 		}
-		if (mailbox->connection != connection) {
-			if (is_being_served(account, mailbox)) {
-				continue;
-			}
-			account_detach(account, mailbox);
-		}
-		mailbox->connection = connection;
-		if (connection_watch(connection, mailbox->view) < 0) {
-			/* The engine is out of memory, and says so by its end. */
-			continue;
-		}
+		give_connection(account, mailbox, connection);
 	}
 }
 
-/* From the end, those without a mailbox first. */
+static void stop_connection(struct account *account, struct connection *connection)
+{
+	connection_stop(connection);
+	/* It may be gone already. */
+	account_wake(account);
+}
+
+/* Those whose mailbox does without, then those without a mailbox, then others from the end. */
 static void take_connections(struct account *account, unsigned int needed)
 {
+	for (unsigned int i = account->n_connections; account->may_notify && i > 1; i--) {
+		struct connection *connection = account->connections[i - 1];
+		struct imap_mailbox *watched = connection_watched(connection);
+		if (!connection_is_stopping(connection) && watched &&
+			!wants_connection(account, watched->owner)) {
+			stop_connection(account, connection);
+		}
+	}
 	for (int only_free = 1; only_free >= 0; only_free--) {
 		for (unsigned int i = account->n_connections; i > 0; i--) {
 			struct connection *connection = account->connections[i - 1];
@@ -153,24 +212,24 @@ static void take_connections(struct account *account, unsigned int needed)
 			}
 			if (!connection_is_stopping(connection) &&
 				(!only_free || is_free(connection))) {
-				connection_stop(connection);
+				stop_connection(account, connection);
 			}
 		}
 	}
 }
 
-static void forgive_limit(struct account *account)
+void share_forgive(struct account *account)
 {
-	if (account->budget < account->config->max_connections && account->limited != 0 &&
+	if (account->limited != 0 && account->budget < account->config->max_connections &&
 		now_of(account) - account->limited >= LIMIT_FORGIVEN_USEC) {
 		account->budget++;
 		account->limited = now_of(account);
+		account_wake(account);
 	}
 }
 
 void share_connections(struct account *account)
 {
-	forgive_limit(account);
 	unsigned int needed = n_needed(account);
 	if (needed > 0 && n_going_on(account) == 0) {
 		add_connection(account);
@@ -179,126 +238,30 @@ void share_connections(struct account *account)
 	give_connections(account, needed);
 }
 
-/* -- those without a connection -- */
-
-struct connection *share_visitor(const struct account *account)
+static struct mailbox *find_successor(
+	const struct account *account, const struct connection *connection)
 {
-	for (unsigned int i = account->n_connections; i > 0; i--) {
-		if (connection_is_logged_in(account->connections[i - 1])) {
-			return account->connections[i - 1];
+	for (size_t i = 0; i < account->n_mailboxes; i++) {
+		struct mailbox *mailbox = account->mailboxes[i];
+		if (is_wanted(account, mailbox) && !mailbox_is_watched(mailbox) &&
+			(mailbox->connection == connection ||
+				!visit_is_being_served(account, mailbox))) {
+			return mailbox;
 		}
 	}
 	return NULL;
 }
 
-static bool is_at_leisure(const struct connection *connection)
+void share_pass_on(struct account *account, struct mailbox *mailbox)
 {
-	switch (imap_client_state(connection_client(connection))) {
-	case IMAP_STATE_READY:
-		return !connection_watched(connection);
-	case IMAP_STATE_IDLING:
-		return true;
-	case IMAP_STATE_GREETING:
-	case IMAP_STATE_STARTTLS:
-	case IMAP_STATE_CAPABILITY:
-	case IMAP_STATE_AUTHENTICATE:
-	case IMAP_STATE_COMPRESS:
-	case IMAP_STATE_ENABLE:
-	case IMAP_STATE_EXAMINE:
-	case IMAP_STATE_SYNCHRONISE:
-	case IMAP_STATE_IDLE_REQUESTED:
-	case IMAP_STATE_IDLE_ENDING:
-	case IMAP_STATE_FETCHING:
-	case IMAP_STATE_LOGOUT:
-	case IMAP_STATE_CLOSED:
-		break;
+	struct connection *connection = mailbox->connection;
+	struct mailbox *successor = NULL;
+	if (mailbox_is_watched(mailbox) && connection_is_logged_in(connection)) {
+		successor = find_successor(account, connection);
 	}
-	return false;
-}
-
-static bool is_polled(const struct account *account, const struct mailbox *mailbox)
-{
-	return wants_connection(account, mailbox) && !mailbox_is_watched(mailbox);
-}
-
-/* Takes the mailbox's view to this connection. Whether that is possible now. */
-static bool attach(struct account *account, struct mailbox *mailbox, struct connection *connection)
-{
-	if (mailbox->connection == connection) {
-		return true;
+	if (successor) {
+		give_connection(account, successor, connection);
 	}
-	if (is_being_served(account, mailbox)) {
-		return false;
-	}
-	account_detach(account, mailbox);
-	/* What was told meanwhile may have ended the connection. */
-	if (!connection_is_logged_in(connection)) {
-		return false;
-	}
-	mailbox->connection = connection;
-	return true;
-}
-
-static bool visit(struct account *account, struct mailbox *mailbox, struct connection *connection)
-{
-	struct accounts *set = account->set;
-	if (!attach(account, mailbox, connection)) {
-		return false;
-	}
-	struct wish *wish = wish_new(&account->wishes, WISH_VISIT, NULL, mailbox, set->turn,
-		&account->task, &set->queue, accounts_new_id(set));
-	struct failure failure;
-	if (!wish) {
-		return false;
-	}
-	mailbox->is_visited = true;
-	if (wish_send(wish, connection, now_of(account), &failure) <= 0) {
-		wish_drop(wish);
-		return false;
-	}
-	return true;
-}
-
-void share_visits(struct account *account)
-{
-	struct connection *visitor = share_visitor(account);
-	if (!visitor) {
-		return;
-	}
-	unsigned int n = 0;
-	for (size_t i = 0; i < account->n_mailboxes; i++) {
-		n += account->mailboxes[i]->is_visited;
-	}
-	if (n == 0 && !is_at_leisure(visitor)) {
-		return;
-	}
-	for (size_t i = 0; i < account->n_mailboxes && n < N_VISITS; i++) {
-		struct mailbox *mailbox = account->mailboxes[i];
-		if (is_polled(account, mailbox) && !mailbox->is_visited &&
-			mailbox->visit_due <= now_of(account) && visit(account, mailbox, visitor)) {
-			n++;
-		}
-	}
-}
-
-uint64_t share_due(const struct account *account)
-{
-	uint64_t now = now_of(account);
-	uint64_t due = USEC_NEVER;
-	bool has_visitor = share_visitor(account) != NULL;
-	for (size_t i = 0; i < account->n_mailboxes; i++) {
-		const struct mailbox *mailbox = account->mailboxes[i];
-		uint64_t next = USEC_NEVER;
-		if (mailbox_is_resting(mailbox, now)) {
-			next = mailbox->rest;
-		} else if (has_visitor && is_polled(account, mailbox) && !mailbox->is_visited &&
-			mailbox->visit_due > now) {
-			/* One that is due already waits for the visitor's leisure. */
-			next = mailbox->visit_due;
-		}
-		due = next < due ? next : due;
-	}
-	return due;
 }
 
 /* -- wishes -- */
@@ -307,7 +270,7 @@ uint64_t share_due(const struct account *account)
 static struct connection *server_of(struct account *account, const struct wish *wish)
 {
 	struct mailbox *mailbox = wish->mailbox;
-	struct connection *connection = share_visitor(account);
+	struct connection *connection = visit_visitor(account);
 	if (mailbox && mailbox_is_watched(mailbox)) {
 		connection = mailbox->connection;
 	}
@@ -316,15 +279,15 @@ static struct connection *server_of(struct account *account, const struct wish *
 	}
 	if (mailbox && wish_needs_view(wish) && !mailbox->is_synchronised) {
 		if (!mailbox_is_watched(mailbox) && !mailbox->is_visited) {
-			mailbox->visit_due = now_of(account);
+			visit_at(mailbox, 0);
 		}
 		return NULL;
 	}
-	return !mailbox || attach(account, mailbox, connection) ? connection : NULL;
+	return !mailbox || visit_attach(account, mailbox, connection) ? connection : NULL;
 }
 
 /* Nobody will serve it until somebody does something about it. */
-static bool is_hopeless(const struct account *account, const struct wish *wish)
+static bool is_hopeless(struct account *account, const struct wish *wish)
 {
 	const struct connection *connection = NULL;
 	if (wish->mailbox && mailbox_is_watched(wish->mailbox)) {

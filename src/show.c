@@ -93,10 +93,10 @@ static struct sight look_at_connection(const struct connection *connection)
 
 /* One without a connection of its own is idle between its visits, as long as somebody is there to
  * visit it. */
-static struct sight look_at_polled(const struct account *account, const struct mailbox *mailbox)
+static struct sight look_at_polled(struct account *account, const struct mailbox *mailbox)
 {
 	struct sight sight = {.failure = &no_failure};
-	struct connection *visitor = share_visitor(account);
+	struct connection *visitor = visit_visitor(account);
 	if (!visitor) {
 		sight.state = ACCOUNT_STATE_CONNECTING;
 		return account->n_connections > 0 ? look_at_connection(account->connections[0])
@@ -116,7 +116,7 @@ static bool is_asleep(const struct account *account, const struct connection *co
 		!(connection && connection_is_under_way(connection));
 }
 
-static struct sight look_at_mailbox(const struct account *account, const struct mailbox *mailbox)
+static struct sight look_at_mailbox(struct account *account, const struct mailbox *mailbox)
 {
 	struct sight sight = {.failure = &no_failure};
 	if (mailbox->is_stopped) {
@@ -144,19 +144,38 @@ static struct sight look_at_mailbox(const struct account *account, const struct 
 	return sight;
 }
 
+/* NULL: not to be known at the moment. */
+static const char *find_mode(struct account *account, const struct mailbox *mailbox)
+{
+	if (!mailbox_is_watched(mailbox)) {
+		if (!account_is_open(account) ||
+			(account->may_notify && !account->is_notify_settled)) {
+			return NULL;
+		}
+		return account->may_notify && mailbox->is_notified ? "notify" : "poll";
+	}
+	if (!connection_is_logged_in(mailbox->connection)) {
+		return NULL;
+	}
+	const struct imap_client *client = connection_client(mailbox->connection);
+	if (imap_client_has_notify(client)) {
+		return "notify";
+	}
+	if (imap_client_may_notify(client)) {
+		return NULL;
+	}
+	return imap_client_has_idle(client) ? "idle" : "poll";
+}
+
 /* Where nothing arrives at the moment, what is known from before stays. */
-static void show_mode(const struct account *account, struct mailbox *mailbox)
+static void show_mode(struct account *account, struct mailbox *mailbox)
 {
 	if (mailbox->is_stopped || mailbox_is_resting(mailbox, turn_now(account->set->turn))) {
 		return;
 	}
-	if (!mailbox_is_watched(mailbox)) {
-		if (account_is_open(account)) {
-			mailbox_set_mode(mailbox, "poll");
-		}
-	} else if (connection_is_logged_in(mailbox->connection)) {
-		bool has_idle = imap_client_has_idle(connection_client(mailbox->connection));
-		mailbox_set_mode(mailbox, has_idle ? "idle" : "poll");
+	const char *mode = find_mode(account, mailbox);
+	if (mode) {
+		mailbox_set_mode(mailbox, mode);
 	}
 }
 
@@ -245,8 +264,8 @@ void show_views(struct account *account)
 		change(account, ACCOUNT_PROPERTY_UNREAD);
 	}
 	accounts_note(account->set);
-	for (size_t i = 0; i < account->n_mailboxes; i++) {
-		mailbox_tell_changes(account->mailboxes[i]);
+	LIST_FOR_EACH (node, &account->touched) {
+		mailbox_tell_changes(list_entry(node, struct mailbox, touched));
 	}
 }
 
@@ -279,12 +298,43 @@ static struct sight look_at_first(const struct account *account)
 	return sight;
 }
 
+static void touch_all(struct account *account)
+{
+	for (size_t i = 0; account->is_all_touched && i < account->n_mailboxes; i++) {
+		struct mailbox *mailbox = account->mailboxes[i];
+		list_remove(&mailbox->touched);
+		list_append(&account->touched, &mailbox->touched);
+	}
+	account->is_all_touched = false;
+}
+
+/* What is visited is left without a word of it, and a glimpse comes to its end by time. */
+static bool is_in_motion(const struct mailbox *mailbox)
+{
+	const struct imap_client *client =
+		mailbox->connection ? connection_client(mailbox->connection) : NULL;
+	bool is_visited = client && !mailbox_is_watched(mailbox) &&
+		imap_client_mailbox(client) == mailbox->view;
+	return is_visited || mailbox->left_idle != 0;
+}
+
+static void forget_touched(struct account *account)
+{
+	LIST_FOR_EACH_SAFE (node, &account->touched) {
+		struct mailbox *mailbox = list_entry(node, struct mailbox, touched);
+		if (!is_in_motion(mailbox)) {
+			list_remove(node);
+		}
+	}
+}
+
 void show_account(struct account *account)
 {
 	bool is_called = has_caller(account);
 	account->glimpse_due = USEC_NEVER;
-	for (size_t i = 0; i < account->n_mailboxes; i++) {
-		struct mailbox *mailbox = account->mailboxes[i];
+	touch_all(account);
+	LIST_FOR_EACH (node, &account->touched) {
+		struct mailbox *mailbox = list_entry(node, struct mailbox, touched);
 		show_mode(account, mailbox);
 		struct sight sight = look_at_mailbox(account, mailbox);
 		if (!is_glimpse(account, mailbox->state, &sight, is_called, &mailbox->left_idle)) {
@@ -297,6 +347,7 @@ void show_account(struct account *account)
 	}
 	show_security(account);
 	show_views(account);
+	forget_touched(account);
 }
 
 static bool is_same(char *const *a, char *const *b)

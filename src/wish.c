@@ -428,8 +428,12 @@ static int intend(struct wish *wish, struct imap_client *client, uint64_t now)
 {
 	struct imap_mailbox *view = wish->mailbox ? wish->mailbox->view : NULL;
 	switch (wish->kind) {
-	case WISH_REFRESH:
 	case WISH_VISIT:
+		if (wish->mailbox->has_news) {
+			return imap_client_visit(client, wish->id, view, now);
+		}
+		return imap_client_refresh(client, wish->id, view, now);
+	case WISH_REFRESH:
 		return imap_client_refresh(client, wish->id, view, now);
 	case WISH_FETCH:
 	case WISH_LIST_SINCE:

@@ -60,12 +60,10 @@ bool elsewhere_take(struct imap_client *client, const struct imap_response *resp
 	if (!request) {
 		return false;
 	}
-	const struct imap_mailbox *mailbox = request->mailbox;
-	request->is_unchanged = status->has_messages &&
-		status->messages == runs_count(&mailbox->messages) && status->has_uidvalidity &&
-		status->uidvalidity == mailbox->cursor.uidvalidity && status->has_uidnext &&
-		status->uidnext == mailbox->uidnext && status->has_highestmodseq &&
-		status->highestmodseq == mailbox->cursor.highestmodseq;
+	request->is_unchanged = status->has_messages && status->has_uidvalidity &&
+		status->has_uidnext && status->has_highestmodseq &&
+		imap_mailbox_is_as_said(request->mailbox, status->uidvalidity, status->uidnext,
+			status->messages, status->highestmodseq);
 	return true;
 }
 

@@ -113,6 +113,15 @@ static void count_unread(struct imap_mailbox *mailbox)
 	}
 }
 
+bool imap_mailbox_is_as_said(const struct imap_mailbox *mailbox, uint32_t uidvalidity,
+	uint32_t uidnext, uint32_t messages, uint64_t highestmodseq)
+{
+	const struct imap_cursor *cursor = &mailbox->cursor;
+	return uidvalidity != 0 && uidvalidity == cursor->uidvalidity && highestmodseq != 0 &&
+		highestmodseq == cursor->highestmodseq && uidnext == mailbox->uidnext &&
+		messages == runs_count(&mailbox->messages);
+}
+
 void imap_mailbox_replace(struct imap_mailbox *mailbox, struct runs *messages)
 {
 	runs_done(&mailbox->messages);

@@ -40,6 +40,7 @@ struct imap_mailbox_told {
 
 struct imap_mailbox {
 	char *name;           /* UTF-8, as on the bus */
+	void *owner;          /* borrowed: whose it is; for the owner alone */
 	struct runs messages; /* UID to value */
 	uint64_t n_unread;
 	struct imap_cursor cursor;
@@ -98,6 +99,11 @@ int imap_mailbox_remove(struct imap_mailbox *mailbox, uint32_t first, uint32_t l
 
 /* Replaces all messages: the runs are taken, n_unread is counted anew. */
 void imap_mailbox_replace(struct imap_mailbox *mailbox, struct runs *messages);
+
+/* Whether what STATUS said of the mailbox leaves no doubt that it is as the view is: which takes a
+ * modseq. */
+bool imap_mailbox_is_as_said(const struct imap_mailbox *mailbox, uint32_t uidvalidity,
+	uint32_t uidnext, uint32_t messages, uint64_t highestmodseq);
 
 /* Whether a message that the server has, and that is not among the known, is new. */
 bool imap_mailbox_is_new(const struct imap_mailbox *mailbox, uint32_t uid);
