@@ -44,16 +44,22 @@ static bool wants_connection(const struct account *account, const struct mailbox
 	return mailbox_is_watched(mailbox) && connection_is_logged_in(connection);
 }
 
+static bool is_going_on(const struct connection *connection)
+{
+	return !connection_is_stopping(connection) &&
+		connection_state(connection) != CONNECTION_STOPPED;
+}
+
 static bool is_free(const struct connection *connection)
 {
-	return !connection_is_stopping(connection) && !connection_watched(connection);
+	return is_going_on(connection) && !connection_watched(connection);
 }
 
 static unsigned int n_going_on(const struct account *account)
 {
 	unsigned int n = 0;
 	for (unsigned int i = 0; i < account->n_connections; i++) {
-		n += !connection_is_stopping(account->connections[i]);
+		n += is_going_on(account->connections[i]);
 	}
 	return n;
 }
@@ -199,7 +205,7 @@ static void take_connections(struct account *account, unsigned int needed)
 	for (unsigned int i = account->n_connections; account->may_notify && i > 1; i--) {
 		struct connection *connection = account->connections[i - 1];
 		struct imap_mailbox *watched = connection_watched(connection);
-		if (!connection_is_stopping(connection) && watched &&
+		if (is_going_on(connection) && watched &&
 			!wants_connection(account, watched->owner)) {
 			stop_connection(account, connection);
 		}
@@ -210,8 +216,7 @@ static void take_connections(struct account *account, unsigned int needed)
 			if (n_going_on(account) <= needed) {
 				return;
 			}
-			if (!connection_is_stopping(connection) &&
-				(!only_free || is_free(connection))) {
+			if (is_going_on(connection) && (!only_free || is_free(connection))) {
 				stop_connection(account, connection);
 			}
 		}

@@ -482,9 +482,7 @@ static void handle_untagged(struct imap_client *client, const struct imap_respon
 		}
 		return;
 	case IMAP_RESPONSE_STATUS:
-		if (!elsewhere_take(client, response)) {
-			notify_take_status(client, response);
-		}
+		notify_take_status(client, response, elsewhere_take(client, response));
 		return;
 	case IMAP_RESPONSE_SEARCH:
 	case IMAP_RESPONSE_ESEARCH:

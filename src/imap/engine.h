@@ -516,8 +516,9 @@ void notify_take_warning(struct imap_client *client, const struct imap_response 
 bool notify_brings_data(const struct imap_client *client);
 /* Whether a message that nobody asked for is such a push. */
 bool notify_takes(struct imap_client *client, const struct imap_message *message);
-/* A STATUS that no request asked for. */
-void notify_take_status(struct imap_client *client, const struct imap_response *response);
+/* is_answer: a request asked for it, too. */
+void notify_take_status(
+	struct imap_client *client, const struct imap_response *response, bool is_answer);
 /* The open mailbox is being left. */
 void notify_leave(struct imap_client *client);
 /* A COMMAND_CHECK was answered. */

@@ -40,6 +40,21 @@ static void others_done(struct others *others)
 	*others = (struct others){0};
 }
 
+/* RFC 5465 section 3.1: with STATUS the server says of each that it watches what it is like.
+ * Dovecot takes modified UTF-7 for the name itself, says nothing, and would never do so. */
+static void others_keep_said(struct others *others)
+{
+	size_t n = 0;
+	for (size_t i = 0; i < others->n; i++) {
+		if (others->list[i].has_changed) {
+			others->list[n++] = others->list[i];
+		} else {
+			free(others->list[i].name);
+		}
+	}
+	others->n = n;
+}
+
 static struct other *others_find(const struct others *others, const char *name)
 {
 	const struct other key = {.name = (char *)name};
@@ -246,6 +261,7 @@ void handle_notify(struct imap_client *client, const struct imap_response *respo
 		others_done(&notify->covered);
 		notify->covered = notify->asked;
 		notify->asked = (struct others){0};
+		others_keep_said(&notify->covered);
 		notify->has_changes = true;
 		tell_notify(client);
 	} else if (notify->asked.n > 0 && response->code != IMAP_CODE_BADEVENT) {
@@ -380,8 +396,8 @@ static bool is_as_left(const struct other *other, const struct imap_mailbox_stat
 			status->highestmodseq <= left->highestmodseq);
 }
 
-static void take_status(
-	struct imap_client *client, const char *name, const struct imap_mailbox_status *status)
+static void take_status(struct imap_client *client, const char *name,
+	const struct imap_mailbox_status *status, bool is_answer)
 {
 	struct notify *notify = &client->notify;
 	struct other *covered = others_find(&notify->covered, name);
@@ -394,6 +410,8 @@ static void take_status(
 	if (asked) {
 		/* Told when it is in force. Of one that was watched before it may be a push. */
 		note_change(asked, status, covered != NULL);
+	} else if (is_answer) {
+		return;
 	} else if (covered && !covered->is_checked) {
 		note_change(covered, status, true);
 	} else if (covered && !is_as_left(covered, status)) {
@@ -403,12 +421,13 @@ static void take_status(
 	notify->has_changes = true;
 }
 
-void notify_take_status(struct imap_client *client, const struct imap_response *response)
+void notify_take_status(
+	struct imap_client *client, const struct imap_response *response, bool is_answer)
 {
 	if (client->notify.asked.n > 0 || client->notify.covered.n > 0) {
 		char *name = take_mailbox_name(client, response->mailbox_status.name);
 		if (name) {
-			take_status(client, name, &response->mailbox_status);
+			take_status(client, name, &response->mailbox_status, is_answer);
 		}
 		free(name);
 	}
