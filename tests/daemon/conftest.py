@@ -75,6 +75,18 @@ def server(request):
     return request.getfixturevalue(request.param)
 
 
+@pytest.fixture(params=["notify", "idle"])
+def mode(request):
+    return request.param
+
+
+@pytest.fixture
+def either(dovecot, mode):
+    """A user of Dovecot, in turn one whose sessions have NOTIFY and one whose sessions have not;
+    mode is what INBOX then says."""
+    return dovecot.user() if mode == "notify" else dovecot.user_without("NOTIFY")
+
+
 @pytest.fixture
 def folder():
     """A folder with a short name (sockets lie in it), gone after the test."""

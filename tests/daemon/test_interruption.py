@@ -37,7 +37,8 @@ def test_fifty_refreshes_share_two_interruptions(watch, bus, server):
         relay.thaw()
         for call in calls:
             assert call.result(20).message_type.name == "METHOD_RETURN"
-        assert n_done(running) - before == 2
+        # The first ones, and those that came when it was on its way, if there were any.
+        assert 1 <= n_done(running) - before <= 2
     finally:
         running.stop()
         relay.close()

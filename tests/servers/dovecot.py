@@ -102,6 +102,16 @@ class Dovecot(Server):
         new.write_text(json.dumps(entry))
         new.replace(path)
 
+    def user_without(self, *words):
+        """A user whose sessions lack these capabilities: user_without("NOTIFY")."""
+        user = self.user()
+        with self.client(user) as client:
+            known = client.capability()[1][0].decode().split()
+        assert set(words) <= set(known)
+        left = " ".join(word for word in known if word not in words)
+        self.set_session(user, imap_capability=left)
+        return user
+
     def set_session(self, user, **settings):
         """Settings of this user's sessions from now on, instead of those before."""
         self._add_user(user, settings)
