@@ -27,7 +27,7 @@ from servers.base import User
 # Calls, times and transports that are the engine's alone.
 FOREIGN = re.compile(
     r"T: |C\? |> (cancel|drop|watch|probe|stall|flow|list|logout|secured|compressed|credentials)"
-    r"|> (hold|release|visit)"
+    r"|> (hold|release|visit|others)"
     r"|> store \S+ \S+ \S+$|E: (credentials|start-|closed.* token)"
     r"|option .*(manual|compress|auth=|secret=|user=|password=|early|stepwise|cold)|memory "
 )

@@ -359,7 +359,7 @@ class Session:
         (r"AUTHENTICATE PLAIN \S+", _on_login),
         (r"LOGIN .*", _on_login),
         (r"CAPABILITY", _on_capability),
-        (r"ID .*|NOOP", _on_nothing),
+        (r"ID .*|NOOP|NOTIFY .*", _on_nothing),
         (r"NAMESPACE", _on_namespace),
         (r"ENABLE (.*)", _on_enable),
         (r"(?:EXAMINE|SELECT) .*", _on_open),
