@@ -89,6 +89,7 @@
 #include "util/clock.h"
 #include "util/list.h"
 #include "util/log.h"
+#include "util/shell.h"
 #include "util/turn.h"
 
 /* The contract gives us 2 s from SIGTERM on; the accounts take 1.5 s at most. */
@@ -482,6 +483,7 @@ int main(int argc, char **argv)
 	log_open();
 	log_set_level(daemon.options.log_level);
 	harden();
+	shell_raise_limit();
 	daemon.config_path =
 		daemon.options.config ? strdup(daemon.options.config) : config_default_path();
 	if (daemon.options.check_config) {

@@ -58,7 +58,9 @@ static char *ticket_key(const struct tls *tls)
 	tls_trust_put_key(tls->trust, &key);
 	bytes_put_char(&key, '\n');
 	for (size_t i = 0; tls->mark.is_known && i < sizeof(tls->mark.digest); i++) {
-		bytes_printf(&key, "%02x", tls->mark.digest[i]);
+		static const char digits[] = "0123456789abcdef";
+		bytes_put_char(&key, digits[tls->mark.digest[i] >> 4]);
+		bytes_put_char(&key, digits[tls->mark.digest[i] & 15]);
 	}
 	char *result = bytes_steal(&key);
 	bytes_done(&key);

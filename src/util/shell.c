@@ -2,14 +2,32 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <spawn.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/pidfd.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "util/shell.h"
+
+/* What we were started with, where we have raised it; 0: it is as it was. */
+static rlim_t limit_at_first;
+
+void shell_raise_limit(void)
+{
+	struct rlimit limit;
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur == limit.rlim_max) {
+		return;
+	}
+	rlim_t before = limit.rlim_cur;
+	limit.rlim_cur = limit.rlim_max;
+	if (setrlimit(RLIMIT_NOFILE, &limit) == 0) {
+		limit_at_first = before;
+	}
+}
 
 /* What is meant for the daemon alone. */
 static bool is_hidden(const char *variable)
@@ -76,7 +94,14 @@ static int set_attributes(posix_spawnattr_t *attributes)
 
 static int spawn(const char *command, int input, int output, char **variables, pid_t *ret_pid)
 {
-	char *arguments[] = {"sh", "-c", (char *)command, NULL};
+	/* posix_spawn(3) sets no limits, and lowering ours for the moment would take descriptors
+	 * from the threads that resolve names. */
+	char lower[96];
+	snprintf(lower, sizeof(lower), "ulimit -S -n %ju; exec /bin/sh -c \"$1\" sh",
+		(uintmax_t)limit_at_first);
+	char *lowering[] = {"sh", "-c", lower, "sh", (char *)command, NULL};
+	char *plain[] = {"sh", "-c", (char *)command, NULL};
+	char **arguments = limit_at_first > 0 ? lowering : plain;
 	posix_spawn_file_actions_t actions;
 	posix_spawnattr_t attributes;
 	int error = posix_spawn_file_actions_init(&actions);
