@@ -1,3 +1,4 @@
+#include <search.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -6,7 +7,7 @@
 #include "util/log.h"
 
 enum {
-	LOGINS_MAX = 256,
+	LOGINS_MAX = 4096, /* more than one machine has accounts */
 	HOSTS_MAX = 256,
 };
 
@@ -15,7 +16,7 @@ enum {
 
 struct login {
 	struct list node;
-	char *host, *user, *auth;
+	const char *host, *user, *auth; /* owned */
 	uint16_t port;
 	enum config_security security;
 	struct imap_memory memory;
@@ -36,6 +37,7 @@ struct host {
 struct servers {
 	struct list logins, hosts;
 	unsigned int n_logins, n_hosts;
+	void *by_name; /* tsearch(3): the logins */
 };
 
 struct servers *servers_new(void)
@@ -48,14 +50,28 @@ struct servers *servers_new(void)
 	return servers;
 }
 
+static int compare(const void *a, const void *b)
+{
+	const struct login *left = a;
+	const struct login *right = b;
+	int order = strcmp(left->user, right->user);
+	order = order != 0 ? order : strcmp(left->host, right->host);
+	order = order != 0 ? order : strcmp(left->auth, right->auth);
+	order = order != 0 ? order : (int)left->port - (int)right->port;
+	return order != 0 ? order : (int)left->security - (int)right->security;
+}
+
 static void free_login(struct servers *servers, struct login *login)
 {
-	list_remove(&login->node);
-	servers->n_logins--;
+	if (!list_is_empty(&login->node)) {
+		tdelete(login, &servers->by_name, compare);
+		list_remove(&login->node);
+		servers->n_logins--;
+	}
 	imap_memory_done(&login->memory);
-	free(login->host);
-	free(login->user);
-	free(login->auth);
+	free((char *)login->host);
+	free((char *)login->user);
+	free((char *)login->auth);
 	free(login);
 }
 
@@ -97,17 +113,19 @@ static const char *text(const char *str)
 
 static struct login *find_login(struct servers *servers, const struct config_account *config)
 {
-	LIST_FOR_EACH (node, &servers->logins) {
-		struct login *login = list_entry(node, struct login, node);
-		if (login->port == config->port && login->security == config->security &&
-			strcmp(login->host, text(config->host)) == 0 &&
-			strcmp(login->user, text(config->user)) == 0 &&
-			strcmp(login->auth, text(config->auth)) == 0) {
-			put_first(&servers->logins, node);
-			return login;
-		}
+	struct login key = {
+		.host = text(config->host),
+		.user = text(config->user),
+		.auth = text(config->auth),
+		.port = config->port,
+		.security = config->security,
+	};
+	struct login **found = tfind(&key, &servers->by_name, compare);
+	if (!found) {
+		return NULL;
 	}
-	return NULL;
+	put_first(&servers->logins, &(*found)->node);
+	return *found;
 }
 
 static struct login *add_login(struct servers *servers, const struct config_account *config)
@@ -117,17 +135,18 @@ static struct login *add_login(struct servers *servers, const struct config_acco
 		return NULL;
 	}
 	list_init(&login->node);
-	list_append(servers->logins.next, &login->node);
-	servers->n_logins++;
 	login->host = strdup(text(config->host));
 	login->user = strdup(text(config->user));
 	login->auth = strdup(text(config->auth));
 	login->port = config->port;
 	login->security = config->security;
-	if (!login->host || !login->user || !login->auth) {
+	if (!login->host || !login->user || !login->auth ||
+		!tsearch(login, &servers->by_name, compare)) {
 		free_login(servers, login);
 		return NULL;
 	}
+	list_append(servers->logins.next, &login->node);
+	servers->n_logins++;
 	if (servers->n_logins > LOGINS_MAX) {
 		free_login(servers, list_entry(servers->logins.prev, struct login, node));
 	}
