@@ -529,6 +529,7 @@ void handle_idle_continuation(struct imap_client *client, struct command *comman
 	command->is_continued = true;
 	if (client->state == IMAP_STATE_LOGOUT || client->nudge != 0) {
 		/* LOGOUT waits behind it; a NOOP comes in its midst, and ends it in some way. */
+		command->is_disturbed = client->nudge != 0;
 		command_put_done(client, command);
 		client->left_idle = true;
 		return;
@@ -574,7 +575,9 @@ void handle_idle(
 	if (sends_us_away(client, response)) {
 		return;
 	}
-	client->nudge = 0; /* in the midst of IDLE it has no answer of its own */
+	if (command->is_disturbed) {
+		client->nudge = 0; /* it may have no answer of its own */
+	}
 	/* Some say OK without ever a continuation. */
 	bool is_quick =
 		!command->is_continued || client->now - client->idle_since < QUICK_IDLE_USEC;

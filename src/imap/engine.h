@@ -96,6 +96,7 @@ struct command {
 	bool in_company;   /* on the wire with others, unanswered */
 	bool is_secret;    /* neither in traces nor left in memory */
 	bool is_continued; /* IDLE: the "+" has come */
+	bool is_disturbed; /* IDLE: a NOOP against silence comes in its midst */
 	bool is_done;      /* IDLE: DONE is sent */
 	struct runs uids;  /* LOOK_BLOCK, LOOK_PART: of which messages */
 	uint64_t deadline;

@@ -560,13 +560,20 @@ static void put_capabilities(struct imap_server *server)
 
 static void handle_command(struct imap_server *server, const char *tag, const char *command)
 {
-	if (strncmp(command, "LOGIN ", 6) == 0) {
+	if (strncmp(command, "LOGIN ", 6) == 0 && server->refuses_login) {
+		server->refuses_login = false;
+		tagged(server, tag, "NO [AUTHENTICATIONFAILED] That is not the password.");
+	} else if (strncmp(command, "LOGIN ", 6) == 0) {
+		server->is_logged_in = true;
 		bytes_printf(&server->output, "%s OK [", tag);
 		put_capabilities(server);
 		bytes_put_str(&server->output, "] Hello.\r\n");
+	} else if (!server->is_logged_in && strcmp(command, "LOGOUT") != 0) {
+		tagged(server, tag, "BAD Log in first.");
 	} else if (strncmp(command, "ENABLE ", 7) == 0) {
 		server->has_qresync = server->has_condstore = server->traits->has_qresync;
-		bytes_put_str(&server->output, "* ENABLED QRESYNC\r\n");
+		bytes_put_str(&server->output,
+			server->has_qresync ? "* ENABLED QRESYNC\r\n" : "* ENABLED\r\n");
 		tagged(server, tag, "OK Enabled.");
 	} else if (strncmp(command, "EXAMINE ", 8) == 0) {
 		command_examine(server, tag, command + 8);
@@ -622,6 +629,7 @@ void imap_server_init(struct imap_server *server, const struct imap_server_trait
 	server->mailbox = mailbox;
 	server->chance = chance;
 	server->meanwhile = NULL;
+	server->refuses_login = server->is_logged_in = false;
 	server->is_open = server->is_idling = server->is_closed = false;
 	server->has_qresync = server->has_condstore = false;
 	server->is_notifying = server->has_others = false;
@@ -639,6 +647,31 @@ void imap_server_done(struct imap_server *server)
 	server->is_closed = true;
 }
 
+static bool says_done(const char *line)
+{
+	return strcmp(line, "DONE") == 0;
+}
+
+static bool is_making_deaf(const char *line)
+{
+	const char *command = strchr(line, ' ');
+	return command &&
+		(strncmp(command, " LOGIN ", 7) == 0 || strncmp(command, " EXAMINE ", 9) == 0 ||
+			strcmp(command, " NOOP") == 0);
+}
+
+/* What came together with a command is lost. */
+static void stumble(struct imap_server *server)
+{
+	struct span span = bytes_span(&server->input);
+	const uint8_t *end = span.len > 0 ? memchr(span.data, '\n', span.len) : NULL;
+	if (server->traits->stumble == IMAP_SERVER_SWALLOWS) {
+		bytes_consume(&server->input, span.len);
+	} else if (server->traits->stumble == IMAP_SERVER_SKIPS_ONE && end) {
+		bytes_consume(&server->input, (size_t)(end - span.data) + 1);
+	}
+}
+
 void imap_server_receive(struct imap_server *server, const void *data, size_t len)
 {
 	bytes_put(&server->input, data, len);
@@ -654,7 +687,19 @@ void imap_server_receive(struct imap_server *server, const void *data, size_t le
 		memcpy(line, span.data, n);
 		line[n] = '\0';
 		bytes_consume(&server->input, (size_t)(end - span.data) + 2);
+		bool is_followed =
+			bytes_len(&server->input) > 0 && !server->is_idling && !says_done(line);
+		if (server->traits->stumble == IMAP_SERVER_SAYS_BAD && is_followed) {
+			char *blank = strchr(line, ' ');
+			*(blank ? blank : line) = '\0';
+			tagged(server, line, "BAD One at a time.");
+			continue;
+		}
+		bool is_deaf = says_done(line) || is_making_deaf(line);
 		handle_line(server, line);
+		if (is_deaf) {
+			stumble(server);
+		}
 	}
 }
 

@@ -47,6 +47,14 @@ enum imap_server_notify_fault {
 	IMAP_SERVER_NOTIFY_IS_EARLY,  /* it comes before EXISTS */
 };
 
+/* How it takes several commands that have come together. */
+enum imap_server_stumble {
+	IMAP_SERVER_BEARS,
+	IMAP_SERVER_SAYS_BAD,  /* to one behind which there is another */
+	IMAP_SERVER_SWALLOWS,  /* what is behind LOGIN, EXAMINE, NOOP and DONE */
+	IMAP_SERVER_SKIPS_ONE, /* only the next command behind these */
+};
+
 struct imap_server_traits {
 	bool has_idle, has_condstore, has_qresync, has_esearch;
 	bool has_uidnext;           /* EXAMINE tells it (Courier does not) */
@@ -61,6 +69,7 @@ struct imap_server_traits {
 	bool descends;     /* pushes flags from the last message to the first */
 	bool expunges_last; /* pushes them after EXISTS and flags */
 	enum imap_server_pushes pushes;
+	enum imap_server_stumble stumble;
 	bool has_notify;
 	enum imap_server_notify_fault notify_fault;
 };
@@ -102,6 +111,8 @@ struct imap_server {
 	void *userdata;
 
 	struct bytes input, output;
+	bool refuses_login; /* once */
+	bool is_logged_in;
 	bool is_open, is_idling, has_qresync, has_condstore, is_closed;
 	char idle_tag[32];
 	bool is_notifying;

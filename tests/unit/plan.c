@@ -74,9 +74,9 @@ static void choose_steps(struct plan *plan, struct chance *chance)
 			.at_once = chance_below(chance, 3) == 0,
 		};
 		if (i == reset) {
-			static const enum step_kind ends[] = {
-				STEP_RESET, STEP_DELETE, STEP_BYE, STEP_ABILITIES, STEP_LOGOUT};
-			step->kind = ends[chance_below(chance, 5)];
+			static const enum step_kind ends[] = {STEP_RESET, STEP_DELETE, STEP_BYE,
+				STEP_ABILITIES, STEP_LOGOUT, STEP_PASSWORD};
+			step->kind = ends[chance_below(chance, 6)];
 		}
 		if (step->kind == STEP_DELETE) {
 			plan->steps[plan->n_steps++] =
@@ -85,11 +85,24 @@ static void choose_steps(struct plan *plan, struct chance *chance)
 	}
 }
 
+/* From a chance of its own, too. */
+static void choose_manners(struct plan *plan, uint64_t seed)
+{
+	struct chance chance;
+	chance_init(&chance, seed ^ UINT64_C(0x5555555555555555));
+	plan->is_early = chance_below(&chance, 4) != 0;
+	if (chance_below(&chance, 3) == 0) {
+		plan->traits.stumble = (enum imap_server_stumble)(
+			1 + chance_below(&chance, IMAP_SERVER_SKIPS_ONE));
+	}
+}
+
 void plan_choose(struct plan *plan, uint64_t seed, struct chance *chance)
 {
 	*plan = (struct plan){.pace = 2 + chance_below(chance, 12)};
 	plan->traits = choose_traits(seed, chance);
 	choose_notify(plan, seed);
+	choose_manners(plan, seed);
 	choose_mailbox(plan, chance);
 	choose_steps(plan, chance);
 }

@@ -21,6 +21,7 @@ enum step_kind {
 	STEP_DELETE,
 	STEP_CREATE,
 	STEP_BYE,
+	STEP_PASSWORD,  /* the same, and the next login is refused */
 	STEP_ABILITIES, /* CONDSTORE goes, or comes back */
 	STEP_REFRESH,   /* from here on nothing that changes the mailbox */
 	STEP_FETCH,
@@ -39,6 +40,7 @@ struct plan {
 	uint32_t pace; /* a step is taken at one of so many occasions */
 	struct imap_server_traits traits;
 	bool announces_all;
+	bool is_early; /* the mailbox is watched from the beginning, before there is a greeting */
 	bool watches_another;               /* by NOTIFY */
 	struct imap_server_mailbox mailbox; /* at first */
 	struct step steps[PLAN_STEPS];

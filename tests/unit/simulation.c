@@ -52,9 +52,13 @@ struct session {
 	struct imap_mailbox *view;
 	struct stored stored;
 	struct subscriber subscriber;
-	bool has_failed; /* the mailbox cannot be opened: to be tried again */
+	struct imap_memory memory; /* of the connection before */
+	bool is_stepwise;          /* the server has stumbled */
+	bool is_doubtful;          /* it seemed so, in the last connection */
+	uint64_t bad_alone;
+	bool refuses_login; /* the next one */
+	bool has_failed;    /* the mailbox cannot be opened: to be tried again */
 	uint64_t now;
-	uint64_t connected_at;
 	uint64_t next_id, request; /* request: the one that has had no DONE; 0 */
 	bool is_fetching;
 
@@ -76,7 +80,7 @@ struct outcome {
 };
 
 static struct {
-	size_t n_cuts, n_runs, n_repeated;
+	size_t n_cuts, n_runs, n_repeated, n_stumbles, n_refused;
 	size_t every;
 	bool is_verbose;
 } total = {.every = 1};
@@ -160,6 +164,27 @@ static void print_event(const struct session *session, const struct imap_event *
 	printf("\n");
 }
 
+/* As the daemon does. */
+static void learn(struct session *session, const struct imap_event *event)
+{
+	uint64_t kind;
+	enum imap_stumble stumble = imap_client_stumble(session->client, &kind);
+	session->is_doubtful = stumble != IMAP_STUMBLE_NONE;
+	if (stumble == IMAP_STUMBLE_CERTAIN) {
+		session->is_stepwise = true;
+		total.n_stumbles++;
+		/* Time passes while octets are under way: what is only likely may be wrong. */
+		if (session->plan.traits.stumble == IMAP_SERVER_BEARS) {
+			fail(session, "the server bears several commands at a time, and did so");
+		}
+	}
+	session->bad_alone |= imap_client_bad_alone(session->client);
+	if (event->end == IMAP_END_CREDENTIALS) {
+		imap_memory_done(&session->memory);
+		total.n_refused++;
+	}
+}
+
 static void pop_events(struct session *session)
 {
 	const struct imap_event *event;
@@ -171,6 +196,8 @@ static void pop_events(struct session *session)
 		if (event->kind == IMAP_EVENT_CREDENTIALS) {
 			give_credentials(session);
 		} else if (event->kind == IMAP_EVENT_READY) {
+			imap_memory_done(&session->memory);
+			imap_client_take_memory(session->client, &session->memory);
 			imap_client_watch(session->client, session->view, session->now);
 			if (session->request) {
 				ask(session, session->is_fetching);
@@ -181,6 +208,9 @@ static void pop_events(struct session *session)
 			session->request = session->request == event->id ? 0 : session->request;
 		}
 		is_over = event->kind == IMAP_EVENT_CLOSED;
+		if (is_over) {
+			learn(session, event);
+		}
 	}
 	if (*session->subscriber.problem) {
 		fail(session, "%s", session->subscriber.problem);
@@ -244,6 +274,10 @@ static void happen(struct session *session, const struct step *step)
 		return;
 	case STEP_BYE:
 		imap_server_bye(&session->server, step->argument % 2 ? "Later." : NULL);
+		return;
+	case STEP_PASSWORD:
+		session->refuses_login = true;
+		imap_server_bye(&session->server, NULL);
 		return;
 	case STEP_ABILITIES:
 		session->plan.traits.has_condstore = !session->plan.traits.has_condstore;
@@ -376,6 +410,9 @@ static void connect(struct session *session)
 		.seed = session->seed,
 		.idle_timeout_usec = 9 * USEC_PER_MINUTE,
 		.poll_interval_usec = 5 * USEC_PER_MINUTE,
+		.memory = &session->memory,
+		.is_stepwise = session->is_stepwise || session->is_doubtful,
+		.bad_alone = session->bad_alone,
 	};
 	session->client = imap_client_new(&options, session->now);
 	if (!session->client) {
@@ -384,12 +421,16 @@ static void connect(struct session *session)
 	static const char *const others[] = {"Other"};
 	imap_client_watch_others(
 		session->client, others, session->plan.watches_another, session->now);
-	session->connected_at = session->now;
 	session->has_failed = false;
 	imap_server_init(
 		&session->server, &session->plan.traits, &session->plan.mailbox, &session->chance);
 	session->server.meanwhile = meanwhile;
 	session->server.userdata = session;
+	session->server.refuses_login = session->refuses_login;
+	session->refuses_login = false;
+	if (session->plan.is_early) {
+		imap_client_watch(session->client, session->view, session->now);
+	}
 }
 
 /* What is told to nobody happens meanwhile. */
@@ -448,8 +489,10 @@ static bool is_at_rest(const struct session *session)
 /* Until the client idles and nothing is on its way. */
 static void settle(struct session *session)
 {
+	uint64_t stalled = session->now;
 	while (!*session->problem) {
 		if (turn(session)) {
+			stalled = session->now;
 			continue;
 		}
 		if (is_at_rest(session)) {
@@ -461,10 +504,10 @@ static void settle(struct session *session)
 		if (session->has_failed) {
 			session->has_failed = false;
 			session->now += USEC_PER_SEC;
-			session->connected_at = session->now;
+			stalled = session->now;
 			imap_client_watch(session->client, session->view, session->now);
 			pop_events(session);
-		} else if (session->now > session->connected_at + USEC_PER_MINUTE) {
+		} else if (session->now > stalled + 2 * USEC_PER_MINUTE) {
 			fail(session, "stuck (%s)",
 				imap_state_name(imap_client_state(session->client)));
 		} else {
@@ -526,8 +569,7 @@ static void finish(struct session *session)
 	settle(session);
 	for (int i = 0; i < 2 && !*session->problem; i++) {
 		uint64_t slack;
-		session->connected_at = session->now =
-			imap_client_deadline(session->client, &slack);
+		session->now = imap_client_deadline(session->client, &slack);
 		pass_time(session, USEC_PER_SEC);
 		settle(session);
 	}
@@ -562,7 +604,7 @@ static void play(struct session *session)
 {
 	while (!*session->problem && session->next_step < session->plan.n_steps) {
 		settle(session);
-		if (session->next_step < session->plan.n_steps) {
+		if (session->next_step < session->plan.n_steps && !*session->problem) {
 			take_step(session);
 		}
 	}
@@ -574,6 +616,7 @@ static void end(struct session *session)
 	if (session->client) {
 		disconnect(session);
 	}
+	imap_memory_done(&session->memory);
 	imap_mailbox_free(session->view);
 	stored_done(&session->stored);
 }
@@ -691,8 +734,8 @@ int main(int argc, char **argv)
 		fflush(stdout);
 		n_bad += !is_ok;
 	}
-	printf("# %zu cut points, %zu runs; flags told again: %zu\n", total.n_cuts, total.n_runs,
-		total.n_repeated);
+	printf("# %zu cut points, %zu runs; flags told again: %zu; stumbled: %zu; refused: %zu\n",
+		total.n_cuts, total.n_runs, total.n_repeated, total.n_stumbles, total.n_refused);
 	printf("1..%zu\n", n_sessions);
 	return n_bad == 0 && n_sessions > 0 ? 0 : 1;
 }
