@@ -134,6 +134,11 @@ class Wire:
         octets, self._buffer = self._buffer[:n], self._buffer[n:]
         return octets
 
+    @property
+    def is_read(self):
+        """Whether nothing has come together with the line that was read last."""
+        return not self._buffer
+
     def line(self):
         """The client's next line without its end, None when it has left."""
         while b"\r\n" not in self._buffer:
