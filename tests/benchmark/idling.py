@@ -3,7 +3,7 @@
 import time
 
 from measuring import KIB, MIB, USEC
-from parties import AUTHORITIES, cpu_nsec, memory, switches
+from parties import AUTHORITIES, cpu_nsec, memory, sharers, switches
 from table import Row
 
 
@@ -20,7 +20,10 @@ def settled_memory(server, party, user, n, settle):
         server.deliver(f"{user}{number}")
     server.wait_idle(n, seen)
     time.sleep(settle)
-    return memory(party)
+    taken = memory(party)
+    # Itself and the server are two of them.
+    taken.others = sharers("libgnutls") - 2
+    return taken
 
 
 def size(company, server, n, settle, **options):
@@ -99,7 +102,7 @@ def sizes(company, effort):
             bar=9 if n == 1 else None,
             remarks=[
                 f"its own alone: {ours[n].own / MIB:.1f} MiB; with all that it shares: "
-                f"{ours[n].resident / MIB:.1f} MiB"
+                f"{ours[n].resident / MIB:.1f} MiB; other programs with GnuTLS: {ours[n].others}"
             ],
         )
     yield authorities_row(company, server, effort.settle, ours[1])
