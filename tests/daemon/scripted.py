@@ -254,6 +254,11 @@ class Session:
         tag), which is left to the test; returns its tag."""
         return self.greet().answer_until(pattern)
 
+    def serve_until_idling(self):
+        self._idle = self.serve_until("IDLE")
+        self.wire.tell("+ idling")
+        return self
+
     def answer_until(self, pattern=None):
         """The same on a connection that is greeted. Without a pattern: until the client leaves."""
         while (line := self.wire.line()) is not None:
@@ -261,7 +266,7 @@ class Session:
             if pattern and re.fullmatch(pattern, command or tag):
                 return tag
             try:
-                self._answer(tag, command)
+                self.wire.tell(*self.answers(line))
             except ConnectionError:
                 break
             if command == "LOGOUT":
@@ -270,22 +275,30 @@ class Session:
         assert pattern is None, f"the client left before it said {pattern!r}"
         return None
 
-    def _answer(self, tag, command):
+    def answer_flight(self):
+        """All that the client says up to the next IDLE is answered in one segment."""
+        lines = []
+        while not lines or self._idle is None:
+            line = self.wire.line()
+            assert line is not None, "the client left before it said IDLE"
+            lines += self.answers(line)
+        self.wire.tell(*lines)
+
+    def answers(self, line):
+        """What is answered to a line of the client."""
+        tag, _, command = line.partition(" ")
         if tag == "DONE" and self._idle:
-            self.wire.tell(f"{self._idle} OK Idle completed")
-            self._idle = None
-            return
+            tag, self._idle = self._idle, None
+            return [f"{tag} OK Idle completed"]
         if command == "IDLE":
-            self.wire.tell("+ idling")
             self._idle = tag
-            return
+            return ["+ idling"]
         for pattern, method in self._methods:
             match = re.fullmatch(pattern, command, re.IGNORECASE)
             if match:
                 lines, text = method(self, *match.groups())
                 lines = [line.replace('"TAG"', f'"{tag}"') for line in lines]
-                self.wire.tell(*lines, f"{tag} OK {text}")
-                return
+                return [*lines, f"{tag} OK {text}"]
         raise AssertionError(f"nobody has told the server what to answer to {tag} {command}")
 
     def _on_login(self):
