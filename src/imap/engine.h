@@ -2,6 +2,7 @@
  * the wire, the requests of its owner, the open mailbox. See imap/client.h for what it is.
  *
  *   client.c   octets in and out, events, deadlines
+ *   dispatch.c which part a response is for
  *   command.c  the queue of commands: tags, pipelining, continuations
  *   login.c    from the greeting to ENABLE
  *   logout.c   the last words
@@ -336,6 +337,9 @@ struct imap_event *client_event(struct imap_client *client, enum imap_event_kind
 bool client_is_over(const struct imap_client *client);
 /* Everything that a turn of input, time or wishes leads to. */
 void settle(struct imap_client *client);
+
+/* dispatch.c */
+void handle_response(struct imap_client *client, const struct imap_response *response);
 
 /* command.c */
 /* A command at the end of the queue; its text has the tag and a blank. NULL when out of memory. */

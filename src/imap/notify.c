@@ -201,7 +201,7 @@ static void put_command(struct imap_client *client, struct others *others)
 	}
 	struct bytes text;
 	bytes_init(&text);
-	if (!client->notify.is_alone) {
+	if (!client->notify.is_alone && client->notify.n_names > 0) {
 		put_others(client, &text, others);
 	}
 	bytes_put_str(&command->text, "NOTIFY SET ");

@@ -56,7 +56,8 @@ static const struct sample response_samples[] = {
 		      "* NO [BADCHARSET (\"a]b\" utf-8)] x\r\n"
 		      "* NO [FOO \"unclosed] x\r\n"
 		      "* OK [CLOSED]\r\n"
-		      "* OK [NOTIFICATIONOVERFLOW] x\r\n"),
+		      "* OK [NOTIFICATIONOVERFLOW] x\r\n"
+		      "A1 NO [BADEVENT (FlagChange AnnotationChange)] x\r\n"),
 		"OK [UIDNEXT 4392] \"next\"\n"
 		"OK [UIDNEXT 4294967295] \"\"\n"
 		"OK [UIDNEXT 0] \"\"\n"
@@ -80,7 +81,8 @@ static const struct sample response_samples[] = {
 		"NO [UNKNOWN 0] \"x\"\n"
 		"NO [UNKNOWN 0] \"x\"\n"
 		"OK [CLOSED 0] \"\"\n"
-		"OK [NOTIFICATIONOVERFLOW 0] \"x\"\n"},
+		"OK [NOTIFICATIONOVERFLOW 0] \"x\"\n"
+		"TAGGED \"A1\" NO [BADEVENT 0] \"x\"\n"},
 	{"copyuid", false,
 		INPUT("A1 OK [COPYUID 38505 304,319:320 3956:3958] Done\r\n"
 		      "A1 OK [COPYUID 38505 1:3,,7, 20:18,*,5:*] holes\r\n"
