@@ -101,9 +101,11 @@ struct accounts {
 	struct tally tally;
 	uint64_t n_ids;
 	struct notice_change changed;
-	uint64_t unread; /* as shown */
-	bool is_online;  /* as shown */
-	bool is_held;    /* the bus is slow: nothing is read */
+	uint64_t unread;   /* as shown */
+	bool is_online;    /* as shown */
+	bool is_held;      /* the bus is slow: nothing is read */
+	struct task crowd; /* what was put off in a crowd is to be told */
+	uint64_t told;     /* µs of CLOCK_BOOTTIME: when something was told last */
 	bool is_shutting_down;
 	uint64_t cut;                    /* when what is still connected is cut; USEC_NEVER */
 	bool is_behind;                  /* the state lacks something of an account or mailbox */

@@ -10,8 +10,10 @@
 #define COMMIT_AGAIN_USEC (30 * USEC_PER_SEC)
 #define SHUTDOWN_USEC     (1500 * USEC_PER_MSEC)
 #define FALL_ASLEEP_USEC  (900 * USEC_PER_MSEC)
+#define CROWD_USEC        (20 * USEC_PER_MSEC)
 
 static void on_deadline(struct task *task);
+static void on_crowd(struct task *task);
 static void commit_again(struct accounts *accounts);
 
 int accounts_new(struct turn *turn, struct task *owner, struct state *state, int trace_fd,
@@ -27,6 +29,7 @@ int accounts_new(struct turn *turn, struct task *owner, struct state *state, int
 	accounts->cut = USEC_NEVER;
 	accounts->surroundings.has_network = true;
 	task_init(&accounts->task, turn, on_deadline);
+	task_init(&accounts->crowd, turn, on_crowd);
 	notice_queue_init(&accounts->queue, owner, state);
 	gate_init(&accounts->gate);
 	list_init(&accounts->dying);
@@ -74,6 +77,7 @@ struct accounts *accounts_free(struct accounts *accounts)
 	notice_withdraw(&accounts->queue, &accounts->changed);
 	notice_queue_done(&accounts->queue);
 	task_done(&accounts->task);
+	task_done(&accounts->crowd);
 	free_past(accounts);
 	config_free(accounts->config);
 	free(accounts->buffer);
@@ -426,6 +430,11 @@ static void on_deadline(struct task *task)
 	task_wake(accounts->queue.owner);
 }
 
+static void on_crowd(struct task *task)
+{
+	task_wake(list_entry(task, struct accounts, crowd)->queue.owner);
+}
+
 /* -- events -- */
 
 uint64_t accounts_new_id(struct accounts *accounts)
@@ -465,9 +474,26 @@ static void let_go(struct accounts *accounts)
 	}
 }
 
+/* As long as connections queue up at the gate, each goes through all its states within some
+ * milliseconds, and nobody sees them: what they have come to by the end of that time is told, in
+ * one change. News and replies are told at once, with all that came before them. */
+static bool is_put_off(struct accounts *accounts)
+{
+	uint64_t now = turn_now(accounts->turn);
+	if (now == accounts->told || now - accounts->told >= CROWD_USEC || accounts->is_held ||
+		accounts->is_shutting_down || !gate_is_crowded(&accounts->gate) ||
+		accounts->queue.n == 0 || notice_queue_has_news(&accounts->queue)) {
+		return false;
+	}
+	return task_set_deadline(&accounts->crowd, accounts->told + CROWD_USEC, 0) == 0;
+}
+
 struct account_event *accounts_next_event(struct accounts *accounts)
 {
 	let_go(accounts);
+	if (is_put_off(accounts)) {
+		return NULL;
+	}
 	struct account_event *event = notice_queue_next(&accounts->queue);
 	accounts->may_have_lost = accounts->may_have_lost || event;
 	if (!event) {
@@ -476,6 +502,9 @@ struct account_event *accounts_next_event(struct accounts *accounts)
 	}
 	if (accounts->is_held && notice_queue_has_room(&accounts->queue)) {
 		hold(accounts, false);
+	}
+	if (event) {
+		accounts->told = turn_now(accounts->turn);
 	}
 	if (event && event->kind == ACCOUNT_EVENT_REMOVED) {
 		accounts->removed_account = event->account;

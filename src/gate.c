@@ -35,6 +35,11 @@ bool gate_enter(struct gate *gate, struct gate_pass *pass)
 	return pass->is_inside;
 }
 
+bool gate_is_crowded(const struct gate *gate)
+{
+	return !list_is_empty(&gate->waiting);
+}
+
 void gate_leave(struct gate *gate, struct gate_pass *pass)
 {
 	list_remove(&pass->waiting);

@@ -28,5 +28,8 @@ void gate_pass_init(struct gate_pass *pass, struct task *owner);
 /* Whether the pass is inside; else it waits, and its owner is woken when it is its turn. */
 bool gate_enter(struct gate *gate, struct gate_pass *pass);
 
+/* Whether somebody waits. */
+bool gate_is_crowded(const struct gate *gate);
+
 /* Leaves the gate or the queue; harmless on a pass that is in neither. */
 void gate_leave(struct gate *gate, struct gate_pass *pass);

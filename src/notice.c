@@ -116,11 +116,17 @@ static size_t measure(const struct notice *notice)
 	return size + (notice->delta ? delta_size(notice->delta) : 0);
 }
 
+static bool is_news(struct notice_place *place)
+{
+	return !place->is_change && !notice_of(place)->is_silent;
+}
+
 static void put(struct notice_queue *queue, struct notice_place *place, size_t size)
 {
 	place->size = size;
 	queue->size += size;
 	queue->n++;
+	queue->n_news += is_news(place);
 	list_append(&queue->notices, &place->node);
 	task_wake(queue->owner);
 }
@@ -146,6 +152,7 @@ static void take(struct notice_queue *queue, struct notice_place *place)
 {
 	list_remove(&place->node);
 	queue->n--;
+	queue->n_news -= is_news(place);
 	queue->size -= place->size;
 }
 
@@ -267,6 +274,11 @@ bool notice_queue_gives_up(struct notice_queue *queue)
 	}
 	free_deltas(&queue->told);
 	return true;
+}
+
+bool notice_queue_has_news(const struct notice_queue *queue)
+{
+	return queue->n_news > 0;
 }
 
 bool notice_queue_is_full(const struct notice_queue *queue)

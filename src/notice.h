@@ -47,6 +47,7 @@ struct notice_queue {
 	struct list told;           /* deltas that may be committed */
 	bool has_told;              /* some of them since the last commit, or attempt at it */
 	size_t n;
+	size_t n_news; /* of them: neither changes nor silent */
 	size_t size;
 };
 
@@ -90,6 +91,9 @@ bool notice_queue_is_behind(const struct notice_queue *queue);
 /* After a commit that failed: whether so much waits to be stored that it is not worth its memory
  * any more; then it is thrown away, and the owner has to store all anew some day. */
 bool notice_queue_gives_up(struct notice_queue *queue);
+
+/* Whether anything waits to be told but changed properties. */
+bool notice_queue_has_news(const struct notice_queue *queue);
 
 /* Whether the bus is so slow that nothing more should be read from servers; and whether that is
  * over again. */

@@ -175,6 +175,27 @@ static void test_a_state_is_not_shown_before_the_news(void **fixture)
 	assert_null(notice_queue_next(&queue));
 }
 
+/* What must be told at once, and what may be put off. */
+static void test_changes_are_no_news(void **fixture)
+{
+	(void)fixture;
+	struct notice_change changed;
+	notice_change_init(&changed, ACCOUNT_EVENT_CHANGED, NULL, NULL);
+	assert_false(notice_queue_has_news(&queue));
+	notice_queue_change(&queue, &changed, ACCOUNT_PROPERTY_STATE);
+	assert_false(notice_queue_has_news(&queue));
+	put(ACCOUNT_EVENT_NEW_MAIL, NULL);
+	put(ACCOUNT_EVENT_REPLY, NULL);
+	notice_queue_change(&queue, &changed, ACCOUNT_PROPERTY_ERROR);
+	assert_true(notice_queue_has_news(&queue));
+	while (notice_queue_has_news(&queue)) {
+		assert_non_null(notice_queue_next(&queue));
+	}
+	notice_withdraw(&queue, &changed);
+	assert_null(notice_queue_next(&queue));
+	assert_false(notice_queue_has_news(&queue));
+}
+
 static void test_a_slow_bus(void **fixture)
 {
 	(void)fixture;
@@ -273,6 +294,7 @@ int main(void)
 			test_changes_of_one_object_are_one, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(
 			test_a_state_is_not_shown_before_the_news, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_changes_are_no_news, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_a_slow_bus, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(
 			test_large_events_fill_the_queue, set_up, tear_down),
