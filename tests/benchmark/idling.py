@@ -3,7 +3,7 @@
 import time
 
 from measuring import KIB, MIB, USEC
-from parties import AUTHORITIES, cpu_nsec, memory, sharers, switches
+from parties import AUTHORITIES, cpu_nsec, memory, switches
 from table import Row
 
 
@@ -20,10 +20,7 @@ def settled_memory(server, party, user, n, settle):
         server.deliver(f"{user}{number}")
     server.wait_idle(n, seen)
     time.sleep(settle)
-    taken = memory(party)
-    # Itself and the server are two of them.
-    taken.others = sharers("libgnutls") - 2
-    return taken
+    return memory(party)
 
 
 def size(company, server, n, settle, **options):
@@ -45,7 +42,7 @@ def floor_size(company, server, n, settle):
 
 def each(sizes, few, many):
     """KiB for each session more; what is mapped from files does not grow, but is shared now with
-    more processes, now with less.
+    more of the company, now with less.
     """
     return (sizes[many].anonymous - sizes[few].anonymous) / KIB / (many - few)
 
@@ -87,6 +84,8 @@ def compressed_row(company, few, many, settle, without):
 
 
 def sizes(company, effort):
+    # PSS is to be the same whatever else runs here.
+    company.copy_libraries()
     server = company.server()
     counts = effort.sessions
     ours, theirs = {}, {}
@@ -102,7 +101,8 @@ def sizes(company, effort):
             bar=9 if n == 1 else None,
             remarks=[
                 f"its own alone: {ours[n].own / MIB:.1f} MiB; with all that it shares: "
-                f"{ours[n].resident / MIB:.1f} MiB; other programs with GnuTLS: {ours[n].others}"
+                f"{ours[n].resident / MIB:.1f} MiB",
+                "libraries are shared among the programs of the benchmark alone",
             ],
         )
     yield authorities_row(company, server, effort.settle, ours[1])

@@ -9,6 +9,7 @@ import os
 import pathlib
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -261,7 +262,11 @@ class Mailidled:
                 ],
                 cwd=folder,
                 env={
-                    "PATH": os.environ["PATH"],
+                    **{
+                        name: os.environ[name]
+                        for name in ("PATH", "LD_LIBRARY_PATH")
+                        if name in os.environ
+                    },
                     "LANG": "C.UTF-8",
                     "HOME": str(folder),
                     "XDG_RUNTIME_DIR": str(folder / "runtime"),
@@ -322,6 +327,24 @@ class Company:
         self._stack.callback(party.close)
         return party
 
+    def copy_libraries(self):
+        """Who starts from now on has libraries that nobody else on this machine has mapped: what
+        is shared is shared with the others of this company.
+        """
+        folder = self._fresh()
+        programs = [self.programs / name for name in ("mailidled", "bench-subscriber")]
+        for program in [*programs, shutil.which("dbus-daemon")]:
+            told = subprocess.run(["ldd", program], check=True, stdout=subprocess.PIPE, text=True)
+            for name, path in re.findall(r"^\s*(\S+) => (/\S+)", told.stdout, re.MULTILINE):
+                if not (folder / name).exists():
+                    shutil.copyfile(path, folder / name)
+        before = os.environ.get("LD_LIBRARY_PATH")
+        os.environ["LD_LIBRARY_PATH"] = str(folder)
+        if before is None:
+            self._stack.callback(os.environ.pop, "LD_LIBRARY_PATH")
+        else:
+            self._stack.callback(os.environ.__setitem__, "LD_LIBRARY_PATH", before)
+
     def server(self, **options):
         return self._see_out(
             Server(self._fresh(), self.programs, self.certificates, **options)
@@ -377,12 +400,3 @@ def memory(party):
         own=values["Private_Clean"] + values["Private_Dirty"],
         anonymous=values["Pss_Anon"],
     )
-
-
-def sharers(library):
-    """How many processes have a library mapped, as far as one may see."""
-    n = 0
-    for maps in pathlib.Path("/proc").glob("[0-9]*/maps"):
-        with contextlib.suppress(OSError):
-            n += library in maps.read_text(errors="replace")
-    return n
