@@ -8,16 +8,10 @@
 #include "dbus/property.h"
 
 struct object {
-	const void *subject; /* borrowed: the account or mailbox */
-	enum property_owner owner;
+	const void *subject;                 /* borrowed: the account or mailbox */
+	const struct properties *properties; /* what kind it is */
 	char *path;
 };
-
-static const char *interface_of(const struct object *object)
-{
-	return object->owner == PROPERTY_OF_ACCOUNT ? PROPERTY_ACCOUNT_INTERFACE
-						    : PROPERTY_MAILBOX_INTERFACE;
-}
 
 static struct object *object_free(struct object *object)
 {
@@ -60,12 +54,12 @@ static struct object *find(const struct objects *objects, const void *subject)
 
 /* -- for sd-bus: what is there -- */
 
-static int find_by_path(const struct objects *objects, const char *path, enum property_owner owner,
-	void **ret_subject)
+static int find_by_path(const struct objects *objects, const char *path,
+	const struct properties *properties, void **ret_subject)
 {
 	struct object key = {.path = (char *)(uintptr_t)path};
 	struct object **node = tfind(&key, &objects->by_path, compare_paths);
-	if (!node || (*node)->owner != owner) {
+	if (!node || (*node)->properties != properties) {
 		return 0;
 	}
 	*ret_subject = (void *)(uintptr_t)(*node)->subject;
@@ -78,7 +72,7 @@ static int find_account(sd_bus *connection, const char *path, const char *interf
 	(void)connection;
 	(void)interface;
 	(void)error;
-	return find_by_path(userdata, path, PROPERTY_OF_ACCOUNT, ret_found);
+	return find_by_path(userdata, path, &property_account, ret_found);
 }
 
 static int find_mailbox(sd_bus *connection, const char *path, const char *interface, void *userdata,
@@ -87,7 +81,7 @@ static int find_mailbox(sd_bus *connection, const char *path, const char *interf
 	(void)connection;
 	(void)interface;
 	(void)error;
-	return find_by_path(userdata, path, PROPERTY_OF_MAILBOX, ret_found);
+	return find_by_path(userdata, path, &property_mailbox, ret_found);
 }
 
 /* The objects below a path, on their way into an array. */
@@ -220,7 +214,7 @@ static int add(struct objects *objects, struct object *object, bool is_told)
 		return 0;
 	}
 	int error = sd_bus_emit_interfaces_added(
-		objects->connection, object->path, interface_of(object), NULL);
+		objects->connection, object->path, object->properties->interface, NULL);
 	return error < 0 ? error : 0;
 }
 
@@ -234,7 +228,7 @@ int objects_add_account(struct objects *objects, struct account *account, bool i
 		return -ENOMEM;
 	}
 	object->subject = account;
-	object->owner = PROPERTY_OF_ACCOUNT;
+	object->properties = &property_account;
 	int error = account_path(account, &object->path);
 	if (error < 0) {
 		object_free(object);
@@ -253,7 +247,7 @@ int objects_add_mailbox(struct objects *objects, struct mailbox *mailbox, bool i
 		return -ENOMEM;
 	}
 	object->subject = mailbox;
-	object->owner = PROPERTY_OF_MAILBOX;
+	object->properties = &property_mailbox;
 	int error = mailbox_path(mailbox, &object->path);
 	if (error < 0) {
 		object_free(object);
@@ -271,7 +265,7 @@ int objects_remove(struct objects *objects, const void *subject)
 	tdelete(object, &objects->by_subject, compare_subjects);
 	tdelete(object, &objects->by_path, compare_paths);
 	int error = sd_bus_emit_interfaces_removed(
-		objects->connection, object->path, interface_of(object), NULL);
+		objects->connection, object->path, object->properties->interface, NULL);
 	object_free(object);
 	return error < 0 ? error : 0;
 }
@@ -282,5 +276,6 @@ int objects_changed(struct objects *objects, const void *subject, unsigned int p
 	if (!object) {
 		return 0;
 	}
-	return property_emit_changed(objects->connection, object->path, object->owner, properties);
+	return property_emit_changed(
+		objects->connection, object->path, object->properties, object->subject, properties);
 }

@@ -5,62 +5,66 @@
 #include "dbus/error.h"
 #include "dbus/property.h"
 
-static const struct {
-	unsigned int property; /* one of enum account_property */
-	const char *name;
-} names[] = {
-	{ACCOUNT_PROPERTY_STATE, "State"},
-	{ACCOUNT_PROPERTY_ERROR, "Error"},
-	{ACCOUNT_PROPERTY_NEXT_TRY, "NextTry"},
-	{ACCOUNT_PROPERTY_UNREAD, "Unread"},
-	{ACCOUNT_PROPERTY_CAPABILITIES, "Capabilities"},
-	{ACCOUNT_PROPERTY_SECURE, "Secure"},
-	{ACCOUNT_PROPERTY_SECURE, "TlsVersion"},
-	{ACCOUNT_PROPERTY_MODE, "Mode"},
-	{ACCOUNT_PROPERTY_MESSAGES, "Messages"},
-	{ACCOUNT_PROPERTY_UIDVALIDITY, "UidValidity"},
-	{ACCOUNT_PROPERTY_UIDNEXT, "UidNext"},
-	{ACCOUNT_PROPERTY_HIGHESTMODSEQ, "HighestModSeq"},
-	{ACCOUNT_PROPERTY_ONLINE, "Online"},
-};
-
-#define N_NAMES (sizeof(names) / sizeof(names[0]))
-
-static const unsigned int both = ACCOUNT_PROPERTY_STATE | ACCOUNT_PROPERTY_ERROR |
-	ACCOUNT_PROPERTY_NEXT_TRY | ACCOUNT_PROPERTY_UNREAD;
-
-static const struct {
-	const char *interface;
-	unsigned int properties;
-} owners[] = {
-	[PROPERTY_OF_ROOT] = {PROPERTY_ROOT_INTERFACE,
-		ACCOUNT_PROPERTY_UNREAD | ACCOUNT_PROPERTY_ONLINE},
-	[PROPERTY_OF_ACCOUNT] = {PROPERTY_ACCOUNT_INTERFACE,
-		both | ACCOUNT_PROPERTY_CAPABILITIES | ACCOUNT_PROPERTY_SECURE},
-	[PROPERTY_OF_MAILBOX] = {PROPERTY_MAILBOX_INTERFACE,
-		both | ACCOUNT_PROPERTY_MODE | ACCOUNT_PROPERTY_MESSAGES |
-			ACCOUNT_PROPERTY_UIDVALIDITY | ACCOUNT_PROPERTY_UIDNEXT |
-			ACCOUNT_PROPERTY_HIGHESTMODSEQ},
-};
-
-int property_emit_changed(
-	sd_bus *connection, const char *path, enum property_owner owner, unsigned int properties)
+/* As sd_bus_emit_properties_changed(3), which looks for each of them by its name all over its tree.
+ */
+static int put_changed(struct body *body, const char *path, const struct properties *of,
+	const void *subject, unsigned int changed)
 {
-	char *changed[N_NAMES + 1];
-	size_t n = 0;
-	properties &= owners[owner].properties;
-	for (size_t i = 0; i < N_NAMES; i++) {
-		if (names[i].property & properties) {
-			changed[n++] = (char *)(uintptr_t)names[i].name;
+	sd_bus *connection = sd_bus_message_get_bus(body->message);
+	body_put_string(body, of->interface);
+	body_open_array(body, "{sv}");
+	for (const struct property *property = of->list; property->name; property++) {
+		if (!(property->property & changed)) {
+			continue;
+		}
+		body_open_entry(body, property->name, property->type);
+		int error = body->error;
+		if (error == 0) {
+			error = property->get(connection, path, of->interface, property->name,
+				body->message, (void *)(uintptr_t)subject, NULL);
+		}
+		if (error < 0) {
+			return error;
+		}
+		body_close_entry(body);
+	}
+	body_close(body);
+	/* None without its value. */
+	body_open_array(body, "s");
+	body_close(body);
+	return body->error;
+}
+
+static bool has_any(const struct properties *of, unsigned int changed)
+{
+	for (const struct property *property = of->list; property->name; property++) {
+		if (property->property & changed) {
+			return true;
 		}
 	}
-	changed[n] = NULL;
-	if (n == 0) {
+	return false;
+}
+
+int property_emit_changed(sd_bus *connection, const char *path, const struct properties *of,
+	const void *subject, unsigned int changed)
+{
+	if (!has_any(of, changed)) {
 		return 0;
 	}
-	int result = sd_bus_emit_properties_changed_strv(
-		connection, path, owners[owner].interface, changed);
-	return result < 0 ? result : 0;
+	sd_bus_message *signal;
+	int error = sd_bus_message_new_signal(
+		connection, &signal, path, "org.freedesktop.DBus.Properties", "PropertiesChanged");
+	if (error < 0) {
+		return error;
+	}
+	struct body body;
+	body_init(&body, signal, BODY_SIZE_HIGHEST);
+	error = put_changed(&body, path, of, subject, changed);
+	if (error == 0) {
+		error = sd_bus_message_send(signal);
+	}
+	sd_bus_message_unref(signal);
+	return error < 0 ? error : 0;
 }
 
 uint32_t property_count(uint64_t count)
@@ -112,6 +116,35 @@ MAILBOX_GETTER(highestmodseq, body_put_u64, mailbox_highestmodseq(mailbox))
 MAILBOX_GETTER(last_sync, body_put_u64, mailbox_last_sync_usec(mailbox))
 MAILBOX_GETTER(error, error_put, mailbox_failure(mailbox))
 MAILBOX_GETTER(next_try, body_put_u64, mailbox_next_try_usec(mailbox))
+
+/* What of the tables below emits PropertiesChanged. */
+
+static const struct property account_list[] = {
+	{ACCOUNT_PROPERTY_STATE, "State", "s", account_get_state},
+	{ACCOUNT_PROPERTY_ERROR, "Error", "(ss)", account_get_error},
+	{ACCOUNT_PROPERTY_NEXT_TRY, "NextTry", "t", account_get_next_try},
+	{ACCOUNT_PROPERTY_UNREAD, "Unread", "u", account_get_unread},
+	{ACCOUNT_PROPERTY_CAPABILITIES, "Capabilities", "as", account_get_capabilities},
+	{ACCOUNT_PROPERTY_SECURE, "Secure", "b", account_get_secure},
+	{ACCOUNT_PROPERTY_SECURE, "TlsVersion", "s", account_get_tls_version},
+	{0},
+};
+
+static const struct property mailbox_list[] = {
+	{ACCOUNT_PROPERTY_STATE, "State", "s", mailbox_get_state},
+	{ACCOUNT_PROPERTY_ERROR, "Error", "(ss)", mailbox_get_error},
+	{ACCOUNT_PROPERTY_NEXT_TRY, "NextTry", "t", mailbox_get_next_try},
+	{ACCOUNT_PROPERTY_UNREAD, "Unread", "u", mailbox_get_unread},
+	{ACCOUNT_PROPERTY_MODE, "Mode", "s", mailbox_get_mode},
+	{ACCOUNT_PROPERTY_MESSAGES, "Messages", "u", mailbox_get_messages},
+	{ACCOUNT_PROPERTY_UIDVALIDITY, "UidValidity", "u", mailbox_get_uidvalidity},
+	{ACCOUNT_PROPERTY_UIDNEXT, "UidNext", "u", mailbox_get_uidnext},
+	{ACCOUNT_PROPERTY_HIGHESTMODSEQ, "HighestModSeq", "t", mailbox_get_highestmodseq},
+	{0},
+};
+
+const struct properties property_account = {PROPERTY_ACCOUNT_INTERFACE, account_list};
+const struct properties property_mailbox = {PROPERTY_MAILBOX_INTERFACE, mailbox_list};
 
 const sd_bus_vtable property_account_vtable[] = {
 	SD_BUS_VTABLE_START(0),

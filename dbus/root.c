@@ -327,6 +327,14 @@ static int property_online(sd_bus *connection, const char *path, const char *int
 	return sd_bus_message_append_basic(reply, 'b', &is_online);
 }
 
+static const struct property list[] = {
+	{ACCOUNT_PROPERTY_UNREAD, "Unread", "u", property_unread},
+	{ACCOUNT_PROPERTY_ONLINE, "Online", "b", property_online},
+	{0},
+};
+
+const struct properties root_properties = {PROPERTY_ROOT_INTERFACE, list};
+
 const sd_bus_vtable root_vtable[] = {
 	SD_BUS_VTABLE_START(0),
 	SD_BUS_METHOD_WITH_ARGS("Refresh", SD_BUS_ARGS("s", account, "s", mailbox),

@@ -6,6 +6,7 @@
 #include <systemd/sd-bus.h>
 
 #include "account.h"
+#include "dbus/property.h"
 #include "dbus/request.h"
 #include "util/turn.h"
 
@@ -17,4 +18,6 @@ struct root {
 	struct requests reloads; /* wait for the configuration to be read */
 };
 
+/* The userdata is the struct root. */
 extern const sd_bus_vtable root_vtable[];
+extern const struct properties root_properties;

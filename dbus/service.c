@@ -318,7 +318,7 @@ static int tell(struct service *service, const struct account_event *event)
 		return objects_changed(objects, event->mailbox, event->properties);
 	case ACCOUNT_EVENT_ROOT_CHANGED:
 		return property_emit_changed(bus_connection(service->bus), OBJECT_ROOT_PATH,
-			PROPERTY_OF_ROOT, event->properties);
+			&root_properties, &service->root, event->properties);
 	case ACCOUNT_EVENT_NEW_MAIL:
 		return emit_list(service, event, &new_mail, event->n_messages);
 	case ACCOUNT_EVENT_FLAGS_CHANGED:
