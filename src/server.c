@@ -26,7 +26,7 @@ struct host {
 	struct list node;
 	char *name;
 	uint16_t port;
-	bool is_stepwise;
+	bool is_login_alone, is_stepwise;
 	bool is_doubtful; /* the next connection is stepwise */
 	unsigned int n_likely;
 	uint64_t stumbled_at; /* what it said BAD to when it stumbled; 0: it was something else */
@@ -222,6 +222,7 @@ void servers_advise(struct servers *servers, const struct config_account *config
 {
 	struct host *host = find_host(servers, config);
 	if (host) {
+		options->is_login_alone = host->is_login_alone;
 		options->is_stepwise = host->is_stepwise || host->is_doubtful;
 		options->bad_alone = host->bad_alone;
 		host->is_doubtful = false;
@@ -231,6 +232,12 @@ void servers_advise(struct servers *servers, const struct config_account *config
 static void note_stumble(struct host *host, const struct config_account *config,
 	enum imap_stumble stumble, uint64_t kind)
 {
+	if (stumble == IMAP_STUMBLE_AT_LOGIN) {
+		host->is_login_alone = true;
+		log_info(config->name, NULL,
+			"%s bears nothing behind a login: by itself from now on", host->name);
+		return;
+	}
 	host->is_doubtful = true;
 	host->n_likely += stumble == IMAP_STUMBLE_LIKELY;
 	if (stumble == IMAP_STUMBLE_CERTAIN || host->n_likely >= N_LIKELY) {

@@ -36,13 +36,16 @@ void servers_forget(struct servers *servers, const struct config_account *config
 
 /* -- manners -- */
 
-/* How the next connection is to speak: is_stepwise and bad_alone of the options. */
+/* How the next connection is to speak: is_login_alone, is_stepwise and bad_alone of
+ * the options. */
 void servers_advise(struct servers *servers, const struct config_account *config,
 	struct imap_client_options *options);
 
-/* How a connection has ended. A server that stumbled for certain is asked command by command from
- * then on, and so is one that it is likely of the second time; the first time, and after a flight
- * that was not answered at all, just the next connection does so: a path that dies looks the same.
+/* How a connection has ended. A server that stumbled over what was sent with a login gets no more
+ * than the login at a time from then on, which costs a round trip. One that stumbled for certain is
+ * asked command by command from then on, and so is one that it is likely of the second time; the
+ * first time, and after a flight that was not answered at all, just the next connection does so: a
+ * path that dies looks the same.
  */
 void servers_note_end(struct servers *servers, const struct config_account *config,
 	const struct imap_client *client);

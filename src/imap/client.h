@@ -49,7 +49,8 @@ struct imap_client_options {
 	const struct imap_limits *limits; /* NULL: imap_limits_default. Copied */
 	/* What is known from the connection before; copied. NULL: nothing. */
 	const struct imap_memory *memory;
-	bool is_stepwise;   /* the server does not bear several commands at a time */
+	bool is_login_alone; /* it does not bear anything behind a login */
+	bool is_stepwise;    /* the server does not bear several commands at a time */
 	uint64_t bad_alone; /* ... but to these it says BAD in any case: see imap_client_bad_alone()
 			     */
 };
@@ -334,8 +335,9 @@ void imap_client_take_memory(struct imap_client *client, struct imap_memory *mem
 
 enum imap_stumble {
 	IMAP_STUMBLE_NONE,
-	IMAP_STUMBLE_HUNG,   /* nothing of a flight was answered in time: nobody knows why */
-	IMAP_STUMBLE_LIKELY, /* it fell silent after it had answered a part of one */
+	IMAP_STUMBLE_HUNG,     /* nothing of a flight was answered in time: nobody knows why */
+	IMAP_STUMBLE_LIKELY,   /* it fell silent after it had answered a part of one */
+	IMAP_STUMBLE_AT_LOGIN, /* over what was sent together with a login */
 	IMAP_STUMBLE_CERTAIN,
 };
 

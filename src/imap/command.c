@@ -399,6 +399,10 @@ static void note_flight(struct imap_client *client)
 			}
 		}
 	}
+	const struct command *head = commands_awaited(client);
+	client->begins_with_login =
+		head && (head->kind == COMMAND_LOGIN || head->kind == COMMAND_AUTHENTICATE);
+	client->login = client->begins_with_login ? head->number : client->login;
 	client->heard_at = client->now;
 	client->has_progress = false;
 }

@@ -95,6 +95,9 @@ static void handle_tagged(struct imap_client *client, const struct imap_response
 		stumble_at_nudge(client);
 		return;
 	}
+	if (!command && was_sent) {
+		stumble_at_repetition(client, response);
+	}
 	if (!command) {
 		/* A server that ended IDLE by itself takes our DONE for a command and answers it
 		 * with that word as the tag. An answer given twice is as harmless. */

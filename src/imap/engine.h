@@ -267,7 +267,9 @@ struct imap_client {
 			    * about ours */
 	uint64_t heard_at; /* of a flight: when it left, or the last octet came */
 	bool has_progress; /* a part of the flight has been answered */
-	uint32_t nudge;    /* the tag's number of a NOOP against silence; 0: none is on the wire */
+	bool begins_with_login; /* the flight does */
+	uint32_t login;         /* number of the last login's tag */
+	uint32_t nudge; /* the tag's number of a NOOP against silence; 0: none is on the wire */
 	enum imap_stumble stumble;
 	uint64_t stumbled_at, bad_alone; /* KIND() or-ed */
 	bool is_secure;
@@ -436,6 +438,8 @@ bool stumbles_at_continuation(struct imap_client *client);
 /* Also a continuation request. */
 void stumble_note_answer(struct imap_client *client, const struct command *command);
 void stumble_at_nudge(struct imap_client *client);
+/* An answer to what was answered before. */
+void stumble_at_repetition(struct imap_client *client, const struct imap_response *response);
 uint64_t stumble_deadline(const struct imap_client *client);
 void stumble_tick(struct imap_client *client);
 

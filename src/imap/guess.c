@@ -155,7 +155,7 @@ void guess_at_login(struct imap_client *client)
 	const struct imap_memory *past = &client->past;
 	bool is_as_before = client->login_is_whole && past->login_is_whole && past->after &&
 		strcmp(client->mechanism, past->mechanism) == 0;
-	if (!is_as_before || !may_guess(client)) {
+	if (!is_as_before || client->options.is_login_alone || !may_guess(client)) {
 		return;
 	}
 	struct knowledge knowledge = knowledge_of(client);

@@ -8,16 +8,23 @@
  *
  *   1. They answer BAD to one that they would understand by itself. (One that they do not
  *      understand by itself either is found out by the next connection, which asks command by
- *      command: then it was no stumbling.)
+ *      command: then it was no stumbling.) Cyrus 3.6 reads AUTHENTICATE PLAIN a second time where
+ *      something is behind it, and loses as many octets at the end.
  *   2. They take what follows AUTHENTICATE for a part of it, and say "+".
  *   3. They throw away what has come together with what they answer. What comes later is answered,
  *      this is not, and then there is silence.
- *   4. They throw away all that was behind, and wait for more. So it looks when a path dies, too;
- *      therefore one more NOOP is sent after some seconds. If it is answered while something before
- *      it is not, that was swallowed: certain. If nothing comes, but a part of the flight had been
- *      answered, the path was alive when all of it was under way: likely. If no part of it was
- *      answered, that says nothing about the server.
+ *   4. They throw away all that was behind, and wait for more, as Courier does behind LOGIN. So it
+ *      looks when a path dies, too; therefore one more NOOP is sent after some seconds. If it is
+ *      answered while something before it is not, that was swallowed: certain. If nothing comes,
+ *      but a part of the flight had been answered, the path was alive when all of it was under way:
+ *      likely. If no part of it was answered, that says nothing about the server.
+ *
+ * What is behind a login is a matter of its own, for servers change their process there: those two
+ * bear all other flights.
  */
+
+/* So soon after a login what asks nothing of a mailbox should be answered. */
+#define GREETED_USEC (1 * USEC_PER_SEC)
 
 /* Since the last octet, and not in the middle of a response: then the NOOP is sent, and so long all
  * in all is waited. */
@@ -27,9 +34,9 @@
 static void stumble(struct imap_client *client, enum imap_stumble kind, const char *what)
 {
 	struct failure failure;
-	client->stumble = kind;
-	failure_set(&failure, FAILURE_OFFLINE,
-		"the server %s: it is asked command by command from now on", what);
+	client->stumble = client->begins_with_login ? IMAP_STUMBLE_AT_LOGIN : kind;
+	failure_set(&failure, FAILURE_OFFLINE, "the server %s: it does not bear several at a time",
+		what);
 	client_close(client, &failure, IMAP_END_STUMBLED, 0);
 }
 
@@ -87,6 +94,8 @@ static const uint64_t swift = KIND(CAPABILITY) | KIND(AUTHENTICATE) | KIND(LOGIN
 	KIND(NAMESPACE) | KIND(ENABLE) | KIND(OPEN) | KIND(NOOP) | KIND(LOOK) | KIND(LOOK_UIDS) |
 	KIND(IDLE);
 
+static const uint64_t trifling = KIND(CAPABILITY) | KIND(ID) | KIND(NAMESPACE) | KIND(ENABLE);
+
 static bool is_overtaken(const struct imap_client *client)
 {
 	LIST_FOR_EACH (node, &client->commands) {
@@ -127,7 +136,10 @@ uint64_t stumble_deadline(const struct imap_client *client)
 		return USEC_NEVER;
 	}
 	if (client->nudge == 0) {
-		return client->heard_at + SILENCE_USEC;
+		const struct command *head = commands_awaited(client);
+		bool is_trifle =
+			client->begins_with_login && trifling & (UINT64_C(1) << head->kind);
+		return client->heard_at + (is_trifle ? GREETED_USEC : SILENCE_USEC);
 	}
 	return client->has_progress ? client->heard_at + VERDICT_USEC : USEC_NEVER;
 }
@@ -161,6 +173,14 @@ void stumble_at_nudge(struct imap_client *client)
 	client->nudge = 0;
 	if (is_missing) {
 		stumble(client, IMAP_STUMBLE_CERTAIN, "left a command unanswered");
+	}
+}
+
+void stumble_at_repetition(struct imap_client *client, const struct imap_response *response)
+{
+	if (client->begins_with_login && response->status == IMAP_STATUS_BAD &&
+		commands_number(client, response->tag) == client->login) {
+		stumble(client, IMAP_STUMBLE_CERTAIN, "heard a command twice");
 	}
 }
 

@@ -1,10 +1,12 @@
 """One flight from login to IDLE where the server is known, and servers that do not bear it."""
 
+import re
 import tempfile
 
 import pytest
 
 from conversation import Stage
+from mail import message
 from mailidled import Account
 from scripted import Box, Session
 
@@ -37,9 +39,17 @@ def stage(certificates):
 class Stepwise(Session):
     """Bears no command that comes together with another one."""
 
+    alone = ""
+
     def _answer(self, tag, command):
-        assert self.wire.is_read, f"{tag} {command} has company"
+        assert self.wire.is_read or not command.startswith(self.alone), f"{command} has company"
         super()._answer(tag, command)
+
+
+class LoginAlone(Stepwise):
+    """Bears nothing behind a login."""
+
+    alone = "AUTHENTICATE"
 
 
 class Place:
@@ -54,10 +64,9 @@ class Place:
         self.session(server.accept())
         self.since = self.bus.mark()
 
-    def session(self, wire, by_itself=False):
+    def session(self, wire, kind=Session):
         """Serves it until the mailbox is idle, and further on."""
-        session = Stepwise if by_itself else Session
-        self.server.start(session(wire, Box({5: []}), CAPABILITIES).greet().answer_until)
+        self.server.start(kind(wire, Box({5: []}), CAPABILITIES).greet().answer_until)
         self.bus.wait_for_state(*self.name)
 
     def begin_anew(self):
@@ -67,10 +76,21 @@ class Place:
         self.since = self.bus.mark()
         return self.server.accept()
 
-    def fly(self, wire):
+    def fly(self, wire, is_login_alone=False):
         """All of the flight comes before anything is answered; returns the tags."""
         Session(wire).greet()
-        return [wire.expect(line)[1] for line in FLIGHT]
+        tags = []
+        if is_login_alone:
+            tags.append(wire.expect(FLIGHT[0])[1])
+            assert wire.is_read
+            wire.tell(f"{tags[0]} OK [CAPABILITY {CAPABILITIES}] in")
+        return tags + [wire.expect(line)[1] for line in FLIGHT[len(tags) :]]
+
+    def stumble_at_login(self):
+        wire = self.begin_anew()
+        self.fly(wire)
+        wire.tell("+ go on")
+        wire.expect_end()
 
     def check_no_error(self):
         for signal in self.bus.matching("PropertiesChanged", since=self.since):
@@ -80,27 +100,21 @@ class Place:
 
 
 def says_bad(wire, tags):
-    wire.tell(f"{tags[0]} OK [CAPABILITY {CAPABILITIES}] in", f"{tags[1]} BAD one at a time")
-    wire.tell(f"{tags[2]} BAD one at a time")
-
-
-def says_plus(wire, tags):
-    wire.tell("+ go on")
+    wire.tell(f"{tags[1]} BAD one at a time", f"{tags[2]} BAD one at a time")
 
 
 def swallows(wire, tags):
-    wire.tell(f"{tags[0]} OK [CAPABILITY {CAPABILITIES}] in")
     tag = wire.expect(r"(\S+) NOOP")[1]
     wire.tell(f"{tag} OK here we are")
 
 
 def skips_one(wire, tags):
-    wire.tell(f"{tags[0]} OK [CAPABILITY {CAPABILITIES}] in", f"{tags[1]} OK id")
+    wire.tell(f"{tags[1]} OK id")
     wire.tell(*OPENED, f"{tags[2]} OK opened", "+ idling")
 
 
 def falls_silent(wire, tags):
-    wire.tell(f"{tags[0]} OK [CAPABILITY {CAPABILITIES}] in")
+    wire.tell(f"{tags[1]} OK id")
     wire.expect(r"(\S+) NOOP")
 
 
@@ -115,37 +129,64 @@ def test_one_flight(stage):
         place.check_no_error()
 
 
-@pytest.mark.parametrize("stumble", [says_bad, says_plus, swallows, skips_one])
-def test_a_server_that_stumbles(stage, stumble):
-    """It is nobody's error, and from then on all is asked one by one."""
+@pytest.mark.parametrize("stumble", [says_bad, swallows, skips_one, falls_silent])
+def test_a_server_that_stumbles_at_login(stage, stumble):
+    """It is nobody's error, and from then on the login travels alone."""
     with stage.new_server() as server:
         place = Place(stage, server)
         wire = place.begin_anew()
-        stumble(wire, place.fly(wire))
+        tags = place.fly(wire)
+        wire.tell(f"{tags[0]} OK [CAPABILITY {CAPABILITIES}] in")
+        stumble(wire, tags)
         wire.expect_end()
-        for _ in range(2):
-            place.session(server.accept(), by_itself=True)
-            place.bus.call("Refresh", "ss", *place.name)
-            place.check_no_error()
-            place.bus.call("Stop", "ss", *place.name)
-            place.bus.call("Start", "ss", *place.name)
-        place.session(server.accept(), by_itself=True)
+        place.session(server.accept(), LoginAlone)
+        place.check_no_error()
+        place.session(place.begin_anew(), LoginAlone)
+
+
+def test_a_server_that_wants_more_of_a_login(stage):
+    with stage.new_server() as server:
+        place = Place(stage, server)
+        wire = place.begin_anew()
+        place.fly(wire)
+        wire.tell("+ go on")
+        wire.expect_end()
+        place.session(server.accept(), LoginAlone)
+        place.check_no_error()
+
+
+@pytest.mark.parametrize("stumble", [says_bad, swallows, skips_one])
+def test_a_server_that_stumbles(stage, stumble):
+    """Over any other flight: from then on all is asked one by one."""
+    with stage.new_server() as server:
+        place = Place(stage, server)
+        place.stumble_at_login()
+        wire = server.accept()
+        stumble(wire, place.fly(wire, True))
+        wire.expect_end()
+        place.session(server.accept(), Stepwise)
+        place.bus.call("Refresh", "ss", *place.name)
+        place.check_no_error()
+        place.session(place.begin_anew(), Stepwise)
+        place.bus.call("Refresh", "ss", *place.name)
+        place.check_no_error()
 
 
 def test_a_server_that_falls_silent(stage):
     """So does a path that dies: once it is doubted in the next connection alone."""
     with stage.new_server() as server:
         place = Place(stage, server)
-        wire = place.begin_anew()
-        falls_silent(wire, place.fly(wire))
+        place.stumble_at_login()
+        wire = server.accept()
+        falls_silent(wire, place.fly(wire, True))
         wire.expect_end()
-        place.session(server.accept(), by_itself=True)
+        place.session(server.accept(), Stepwise)
         place.check_no_error()
         wire = place.begin_anew()
-        falls_silent(wire, place.fly(wire))
+        falls_silent(wire, place.fly(wire, True))
         wire.expect_end()
-        place.session(server.accept(), by_itself=True)
-        place.session(place.begin_anew(), by_itself=True)
+        place.session(server.accept(), Stepwise)
+        place.session(place.begin_anew(), Stepwise)
         place.check_no_error()
 
 
@@ -166,7 +207,7 @@ def test_a_call_moves_on(stage):
         wire.expect(r"\S+ IDLE")
         wire.tell(f"{tags[4]} OK idle done", f"{tag} BAD what")
         wire.expect_end()
-        place.session(server.accept(), by_itself=True)
+        place.session(server.accept(), Stepwise)
         assert call.result(20).message_type.name == "METHOD_RETURN"
         place.check_no_error()
 
@@ -186,9 +227,10 @@ def test_bad_by_itself_is_no_stumbling(stage):
 
     with stage.new_server() as server:
         place = Place(stage, server)
-        wire = place.begin_anew()
-        tags = place.fly(wire)
-        wire.tell(f"{tags[0]} OK [CAPABILITY {CAPABILITIES}] in", f"{tags[1]} OK id")
+        place.stumble_at_login()
+        wire = server.accept()
+        tags = place.fly(wire, True)
+        wire.tell(f"{tags[1]} OK id")
         wire.tell(*OPENED, f"{tags[2]} OK opened", f"{tags[3]} OK nothing", f"{tags[4]} BAD what")
         wire.expect_end()
         for _ in range(2):
@@ -202,7 +244,7 @@ def test_bad_by_itself_is_no_stumbling(stage):
             place.check_no_error()
             place.bus.call("Stop", "ss", *place.name)
             place.bus.call("Start", "ss", *place.name)
-        place.fly(server.accept())
+        place.fly(server.accept(), True)
 
 
 def test_a_refused_login_is_heard_alone(stage):
@@ -219,3 +261,43 @@ def test_a_refused_login_is_heard_alone(stage):
         Session(wire).greet()
         wire.expect(r"\S+ AUTHENTICATE PLAIN \S+")
         assert wire.is_read
+
+
+def last_flights(running):
+    """What the last connection said without waiting, without tags."""
+    flights = {}
+    for line in running.trace.read_text().splitlines():
+        connection, side, words = line.split(" ", 2)
+        mine = flights.setdefault(connection, [[]])
+        if side == "S:":
+            mine.append([])
+        else:
+            mine[-1].append(words.split(" ", 1)[-1])
+    return list(flights.values())[-1]
+
+
+# Courier has no SASL-IR.
+BEARING = [("Dovecot", "PLAIN"), ("Dovecot", "login"), ("Cyrus", "login")]
+
+
+@pytest.mark.parametrize("auth", ["PLAIN", "login"])
+@pytest.mark.parametrize("security", ["tls", "starttls"])
+def test_real_servers(watch, bus, server, security, auth):
+    """Whether they bear what is behind a login or not, nothing is lost, and nothing told twice."""
+    user = server.user()
+    server.deliver(user, message("before"))
+    running = watch(server, user, security=security, auth=auth)
+    for i in range(3):
+        bus.call("Stop", "ss", "work", "INBOX")
+        server.deliver(user, message(f"number {i}"))
+        bus.call("Start", "ss", "work", "INBOX")
+        bus.wait_for_state("work", "INBOX")
+        server.deliver(user, message(f"pushed {i}"))
+        bus.call("Refresh", "ss", "work", "INBOX")
+    assert [m["Uid"] for m in bus.new_mail()] == [2, 3, 4, 5, 6, 7]
+    flights = map("\n".join, last_flights(running))
+    first = next(flight for flight in flights if re.match("AUTH|LOGIN", flight))
+    bears = "EXAMINE" in first
+    assert bears == ((type(server).__name__, auth) in BEARING)
+    assert "one by one" not in running.log
+    assert "fell silent" not in running.log

@@ -53,7 +53,8 @@ struct session {
 	struct stored stored;
 	struct subscriber subscriber;
 	struct imap_memory memory; /* of the connection before */
-	bool is_stepwise;          /* the server has stumbled */
+	bool is_login_alone;       /* the server has stumbled behind a login */
+	bool is_stepwise;          /* ... anywhere */
 	bool is_doubtful;          /* it seemed so, in the last connection */
 	uint64_t bad_alone;
 	bool refuses_login; /* the next one */
@@ -169,7 +170,8 @@ static void learn(struct session *session, const struct imap_event *event)
 {
 	uint64_t kind;
 	enum imap_stumble stumble = imap_client_stumble(session->client, &kind);
-	session->is_doubtful = stumble != IMAP_STUMBLE_NONE;
+	session->is_doubtful = stumble == IMAP_STUMBLE_HUNG || stumble == IMAP_STUMBLE_LIKELY;
+	session->is_login_alone = session->is_login_alone || stumble == IMAP_STUMBLE_AT_LOGIN;
 	if (stumble == IMAP_STUMBLE_CERTAIN) {
 		session->is_stepwise = true;
 		total.n_stumbles++;
@@ -411,6 +413,7 @@ static void connect(struct session *session)
 		.idle_timeout_usec = 9 * USEC_PER_MINUTE,
 		.poll_interval_usec = 5 * USEC_PER_MINUTE,
 		.memory = &session->memory,
+		.is_login_alone = session->is_login_alone,
 		.is_stepwise = session->is_stepwise || session->is_doubtful,
 		.bad_alone = session->bad_alone,
 	};
