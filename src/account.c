@@ -600,6 +600,9 @@ static void set_deadline(struct account *account)
 static void put_in_order(struct account *account)
 {
 	account->is_disordered = false;
+	/* New ones are told of by NOTIFY where that can be, before they get connections; and again
+	 * if the first connection watches another one then. */
+	visit_tell_others(account);
 	share_connections(account);
 	line_up(account);
 	visit_tell_others(account);

@@ -394,7 +394,9 @@ static int stop(struct asking *asking, struct mailbox *mailbox)
 		mailbox->is_stopped = true;
 		store_stopped(asking->accounts, mailbox);
 		account_end_wishes(account, mailbox, WISH_STOP, &failure);
-		share_pass_on(account, mailbox);
+		if (asking->mailbox) {
+			share_pass_on(account, mailbox);
+		}
 		if (mailbox_is_watched(mailbox)) {
 			connection_stop(mailbox->connection);
 		} else {

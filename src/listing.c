@@ -335,6 +335,5 @@ void listing_end(struct account *account, const struct failure *failure)
 		}
 	}
 	forget_names(listing);
-	share_connections(account);
 	account_wake(account);
 }

@@ -49,6 +49,7 @@ const char *command_name(enum command_kind kind)
 		return "UID FETCH";
 	case COMMAND_IDLE:
 		return "IDLE";
+	case COMMAND_NOTIFY_NONE:
 	case COMMAND_NOTIFY:
 		return "NOTIFY";
 	case COMMAND_CHECK:

@@ -59,6 +59,8 @@ static void handle_answer(
 	case COMMAND_IDLE:
 		handle_idle(client, command, response);
 		break;
+	case COMMAND_NOTIFY_NONE:
+		break;
 	case COMMAND_NOTIFY:
 		handle_notify(client, response);
 		break;

@@ -66,6 +66,7 @@ enum command_kind {
 	COMMAND_LOOK_BLOCK, /* the data of some that have come */
 	COMMAND_LOOK_PART,  /* their text, for previews */
 	COMMAND_IDLE,
+	COMMAND_NOTIFY_NONE, /* before it is said anew */
 	COMMAND_NOTIFY,
 	COMMAND_CHECK, /* STATUS of a mailbox that was left */
 	COMMAND_STATUS,

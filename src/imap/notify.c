@@ -220,6 +220,12 @@ static void put_notify(struct imap_client *client)
 {
 	struct notify *notify = &client->notify;
 	others_done(&notify->asked);
+	if (notify->is_in_force) {
+		/* Dovecot 2.3 says OK to another NOTIFY SET, and then loses most of what it is to
+		 * push. What happens between the two, the STATUS and the look find. */
+		command_put(client, COMMAND_NOTIFY_NONE, NULL, "NOTIFY NONE");
+		client->wants_pass = true;
+	}
 	notify->items = new_mail_items(client);
 	notify->was_sent = true;
 	notify->is_stale = false;

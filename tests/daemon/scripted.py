@@ -218,6 +218,12 @@ class Box:
     def uids(self):
         return sorted(self.messages)
 
+    def add(self, uid):
+        """One that arrives."""
+        self.messages[uid] = []
+        self.uidnext = uid + 1
+        self.highestmodseq += 1
+
     def is_unseen(self, uid):
         return "\\seen" not in [flag.lower() for flag in self.messages[uid]]
 
@@ -226,11 +232,13 @@ class Session:
     """What every server does alike, on a wire: answers for a Box, until the test takes over.
 
     capabilities are those after login. A command that it does not know is a mistake of the test.
+    boxes: by name, where they are not all alike; box is then the one that is open.
     """
 
-    def __init__(self, wire, box=None, capabilities=CAPABILITIES):
+    def __init__(self, wire, box=None, capabilities=CAPABILITIES, boxes=None):
         self.wire = wire
         self.box = box or Box()
+        self.boxes = boxes or {}
         self.capabilities = capabilities
         self._idle = None
 
@@ -316,8 +324,8 @@ class Session:
     def _on_enable(self, words):
         return [f"* ENABLED {words}"], "enabled"
 
-    def _on_open(self):
-        box = self.box
+    def _on_open(self, name):
+        self.box = box = self.boxes.get(name, self.box)
         modseq = f"[HIGHESTMODSEQ {box.highestmodseq}]" if self.has_modseq else "[NOMODSEQ]"
         return [
             r"* FLAGS (\Answered \Flagged \Deleted \Seen \Draft)",
@@ -328,10 +336,18 @@ class Session:
         ], "[READ-ONLY] opened"
 
     def _on_status(self, name):
-        box = self.box
+        return [self.status_line(name)], "that is all"
+
+    def status_line(self, name):
+        box = self.boxes.get(name, self.box)
+        n_unseen = sum(box.is_unseen(uid) for uid in box.messages)
         values = f"MESSAGES {len(box.messages)} UIDNEXT {box.uidnext} UIDVALIDITY {box.uidvalidity}"
         modseq = f" HIGHESTMODSEQ {box.highestmodseq}" if self.has_modseq else ""
-        return [f"* STATUS {name} ({values}{modseq})"], "that is all"
+        return f'* STATUS "{name}" ({values} UNSEEN {n_unseen}{modseq})'
+
+    def _on_notify(self, names):
+        lines = [self.status_line(name) for name in re.findall('"(.*?)"', names or "")]
+        return lines, "notifying"
 
     def _on_search(self, what):
         found = [
@@ -377,11 +393,12 @@ class Session:
         (r"AUTHENTICATE PLAIN \S+", _on_login),
         (r"LOGIN .*", _on_login),
         (r"CAPABILITY", _on_capability),
-        (r"ID .*|NOOP|NOTIFY .*", _on_nothing),
+        (r"ID .*|NOOP|NOTIFY NONE", _on_nothing),
+        (r"NOTIFY SET (?:STATUS )?\(.*?\)\)(?: \(MAILBOXES \((.*?)\) .*)?", _on_notify),
         (r"NAMESPACE", _on_namespace),
         (r"ENABLE (.*)", _on_enable),
-        (r"(?:EXAMINE|SELECT) .*", _on_open),
-        (r"STATUS (\S+) \([A-Z ]+\)", _on_status),
+        (r'(?:EXAMINE|SELECT) "(.*?)".*', _on_open),
+        (r'STATUS "(.*?)" \([A-Z ]+\)', _on_status),
         (r"UID SEARCH RETURN \(ALL\) (ALL|UNSEEN)", _on_search),
         (r"FETCH (\d+)(?::(\d+))? \(UID FLAGS(?: MODSEQ)?\)", _on_numbers),
         (r"UID FETCH ([\d:,]+) (\([^()]*\))(?: \(CHANGEDSINCE (\d+)\))?", _on_fetch),
