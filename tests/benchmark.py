@@ -29,7 +29,7 @@ FOLDER = TOP / "build/benchmark"
 
 def arguments():
     parser = argparse.ArgumentParser(
-        prog="tests/bench", description="Measures mailidle; takes about five minutes."
+        prog="tests/bench", description="Measures mailidle; takes about six minutes."
     )
     parser.add_argument(
         "--figure",
