@@ -341,6 +341,13 @@ static void note_behind(struct accounts *accounts)
 	}
 }
 
+static void note_loss(struct accounts *accounts)
+{
+	if (state_take_loss(accounts->state)) {
+		note_behind(accounts);
+	}
+}
+
 /* ret_is_left: set where something has to wait. */
 static int catch_up_with(struct account *account, bool *ret_is_left)
 {
@@ -372,9 +379,7 @@ static void catch_up(struct accounts *accounts)
 	/* A commit that is about to be tried finds it out by itself. */
 	if (accounts->may_have_lost && !accounts_has_announcement(accounts)) {
 		accounts->may_have_lost = false;
-		if (state_take_loss(accounts->state)) {
-			note_behind(accounts);
-		}
+		note_loss(accounts);
 	}
 	if (!accounts->is_behind || turn_now(accounts->turn) < accounts->catch_up_at) {
 		return;
@@ -392,16 +397,16 @@ static void catch_up(struct accounts *accounts)
 static void commit(struct accounts *accounts)
 {
 	int error = notice_queue_commit(&accounts->queue);
-	accounts->may_have_lost = error < 0;
+	accounts->may_have_lost = false;
 	if (error == 0) {
 		return;
 	}
+	note_loss(accounts);
 	uint64_t again = turn_now(accounts->turn) + COMMIT_AGAIN_USEC;
 	if (notice_queue_gives_up(&accounts->queue)) {
 		note_behind(accounts);
 		accounts->catch_up_at = again;
 	}
-	/* Perhaps it is lost. */
 	task_wake(accounts->queue.owner);
 	if (task_set_deadline(&accounts->task, again < accounts->cut ? again : accounts->cut, 0) <
 		0) {

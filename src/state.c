@@ -9,6 +9,9 @@
 #include "state_query.h"
 #include "util/log.h"
 
+/* After so many pages in the log they are taken over into the file. */
+#define LOG_PAGES_HIGHEST 1000
+
 struct state {
 	char *folder;
 	int lock_fd;       /* -1: not locked */
@@ -17,7 +20,8 @@ struct state {
 	struct state_queries queries;
 	bool is_in_batch;
 	bool has_warned;
-	sqlite3_int64 n_changes;     /* of rows, before the batch */
+	sqlite3_int64 n_changes; /* of rows, before the batch */
+	int n_log_pages;
 	struct state_file_look look; /* as we left the files */
 	bool is_lost;                /* what was stored; until somebody is told */
 };
@@ -56,6 +60,17 @@ static int prepare(struct state *state)
 	return r;
 }
 
+/* In the place of SQLite's own checkpoints: what a batch writes is told from what others do to the
+ * file meanwhile. */
+static int on_log(void *userdata, sqlite3 *db, const char *name, int n_pages)
+{
+	(void)db;
+	(void)name;
+	struct state *state = userdata;
+	state->n_log_pages = n_pages;
+	return SQLITE_OK;
+}
+
 static int open_to_write(struct state *state)
 {
 	sqlite3 *db;
@@ -74,6 +89,8 @@ static int open_to_write(struct state *state)
 	state->is_read_only = false;
 	close_database(state);
 	state->db = db;
+	state->n_log_pages = 0;
+	sqlite3_wal_hook(db, on_log, state);
 	r = prepare(state);
 	if (r == 0) {
 		state_file_look(state->db, &state->look);
@@ -117,18 +134,39 @@ static void lose_database(struct state *state)
 	}
 }
 
-/* Whether the files are still what we have made of them. */
-static bool has_files(struct state *state)
+static void lose_to_others(struct state *state)
 {
-	if (!state->db || state->is_read_only || state_file_is_same(state->db, &state->look)) {
-		return true;
-	}
 	log_warning(NULL, NULL,
 		"the state in %s was changed or removed by somebody else; all that is known is "
 		"stored again",
 		state->folder);
 	lose_database(state);
-	return false;
+}
+
+/* The files are to be still what we have made of them. */
+static void check_files(struct state *state)
+{
+	if (state->db && !state->is_read_only && !state_file_is_same(state->db, &state->look)) {
+		lose_to_others(state);
+	}
+}
+
+/* Behind a batch. What others did while it was written is not to be taken for ours: what was
+ * committed then may be gone. */
+static int check_batch(struct state *state)
+{
+	if (!state->db || state->is_read_only) {
+		return 0;
+	}
+	if (!state_file_look_again(state->db, &state->look)) {
+		lose_to_others(state);
+		return -ESTALE;
+	}
+	if (state->n_log_pages >= LOG_PAGES_HIGHEST) {
+		state->n_log_pages = 0;
+		state_file_checkpoint(state->db, &state->look);
+	}
+	return 0;
 }
 
 static void lose_if_damaged(struct state *state)
@@ -241,7 +279,11 @@ void state_begin(struct state *state)
 		return;
 	}
 	state->is_in_batch = true;
-	state->queries.error = has_files(state) ? open_database(state) : -ESTALE;
+	check_files(state);
+	state->queries.error = state->is_lost ? -ESTALE : open_database(state);
+	if (state->queries.error == 0 && state->is_lost) {
+		state->queries.error = -ESTALE;
+	}
 	if (state->queries.error == 0) {
 		state->n_changes = sqlite3_total_changes64(state->db);
 		state_query_run(&state->queries, STATE_QUERY_BEGIN);
@@ -264,9 +306,8 @@ int state_commit(struct state *state)
 		state->queries.error = 0;
 	}
 	lose_if_damaged(state);
-	if (state->db && !state->is_read_only) {
-		state_file_look_again(state->db, &state->look);
-	}
+	int changed = check_batch(state);
+	error = error ? error : changed;
 	if (error && error != -ESTALE) {
 		warn(state, error);
 	} else if (!error && state->has_warned &&
@@ -280,7 +321,7 @@ int state_commit(struct state *state)
 
 bool state_take_loss(struct state *state)
 {
-	has_files(state);
+	check_files(state);
 	bool is_lost = state->is_lost;
 	state->is_lost = false;
 	return is_lost;

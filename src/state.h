@@ -55,14 +55,14 @@ int state_load(struct state *state, const struct state_key *key, struct state_cu
 
 /* Batches: all that is between begin and commit is one transaction. Errors inside are sticky, make
  * the commit a rollback and are logged once; commit returns them (-ENOSPC, -EROFS, -EIO, ...;
- * -ESTALE after a loss, see state_take_loss()): the caller goes on and may try the same changes
- * again. begin in a batch, or commit without one, is harmless. */
+ * -ESTALE after a loss, until state_take_loss() has told of it): the caller goes on and may try the
+ * same changes again. begin in a batch, or commit without one, is harmless. */
 void state_begin(struct state *state);
 int state_commit(struct state *state);
 
 /* Whether what was stored is gone since the last call (or may be): the database has turned out to
  * be corrupt, or somebody has changed, replaced or removed it. Then all that is known is to be
- * stored again. Cheap. Not in a batch. */
+ * stored again, and no batch succeeds until this has been asked. Cheap. Not in a batch. */
 bool state_take_loss(struct state *state);
 
 /* Forgets all of the mailbox and stores this instead: a new baseline. */

@@ -352,23 +352,44 @@ static bool is_same_file(const struct stat *a, const struct stat *b)
 	return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
 }
 
-void state_file_look_again(sqlite3 *db, struct state_file_look *look)
+static bool is_unchanged(const struct stat *now, const struct stat *before)
+{
+	return is_same_file(now, before) && now->st_size == before->st_size &&
+		now->st_mtim.tv_sec == before->st_mtim.tv_sec &&
+		now->st_mtim.tv_nsec == before->st_mtim.tv_nsec;
+}
+
+bool state_file_look_again(sqlite3 *db, struct state_file_look *look)
 {
 	struct state_file_look now;
 	state_file_look(db, &now);
-	if (is_same_file(&now.file, &look->file) && is_same_file(&now.log, &look->log)) {
-		*look = now;
+	if (!is_unchanged(&now.file, &look->file) || !is_same_file(&now.log, &look->log) ||
+		now.log.st_size < look->log.st_size) {
+		return false;
 	}
+	look->log = now.log;
+	return true;
 }
 
 bool state_file_is_same(sqlite3 *db, const struct state_file_look *look)
 {
 	struct state_file_look now;
 	state_file_look(db, &now);
-	return is_same_file(&now.file, &look->file) && is_same_file(&now.log, &look->log) &&
-		now.file.st_size == look->file.st_size &&
-		now.file.st_mtim.tv_sec == look->file.st_mtim.tv_sec &&
-		now.file.st_mtim.tv_nsec == look->file.st_mtim.tv_nsec;
+	return is_unchanged(&now.file, &look->file) && is_same_file(&now.log, &look->log) &&
+		now.log.st_size == look->log.st_size;
+}
+
+void state_file_checkpoint(sqlite3 *db, struct state_file_look *look)
+{
+	if (sqlite3_wal_checkpoint_v2(db, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL) !=
+		SQLITE_OK) {
+		log_debug(NULL, NULL, "state: checkpoint: %s", sqlite3_errmsg(db));
+	}
+	struct state_file_look now;
+	state_file_look(db, &now);
+	if (is_same_file(&now.file, &look->file) && is_same_file(&now.log, &look->log)) {
+		*look = now;
+	}
 }
 
 sqlite3 *state_file_abandon(sqlite3 *db)

@@ -28,15 +28,20 @@ struct state_file_look {
 	struct stat log; /* the write-ahead log */
 };
 
-/* To be taken while nothing is being written. */
+/* To be taken while nothing is being written, and checkpoints are the caller's. */
 void state_file_look(sqlite3 *db, struct state_file_look *ret_look);
 
-/* After a change by ourselves; files that are other ones by now stay different. */
-void state_file_look_again(sqlite3 *db, struct state_file_look *look);
+/* After a batch of our own, which makes the log grow and leaves the rest alone. Whether that is all
+ * that has happened since that look: the log is looked at anew then. */
+bool state_file_look_again(sqlite3 *db, struct state_file_look *look);
 
-/* Whether nobody else has changed, replaced or removed the files since that look. What the database
- * writes itself changes them, too. */
+/* Whether nobody has changed, replaced or removed the files since that look. */
 bool state_file_is_same(sqlite3 *db, const struct state_file_look *look);
+
+/* Takes what is in the log over into the file, and looks at both anew; nothing else ever writes to
+ * the file of an open database. Files that are other ones by now stay different. What fails is
+ * tried again with the next one. */
+void state_file_checkpoint(sqlite3 *db, struct state_file_look *look);
 
 /* Closes the database without another change to files that may not be its own any more. NULL is
  * allowed. Returns NULL. */

@@ -118,6 +118,10 @@ def truncate(path):
     os.truncate(path, 0)
 
 
+def truncate_log(path):
+    os.truncate(path.with_name("mailidle.db-wal"), 0)
+
+
 def replace_by_older(path):
     """As somebody who restores a backup."""
     older = path.with_name("backup")
@@ -131,7 +135,17 @@ def overwrite_by_older(path):
 
 @pytest.mark.parametrize(
     "harm",
-    [garble, truncate, halve, remove, remove_all, remove_log, replace_by_older, overwrite_by_older],
+    [
+        garble,
+        truncate,
+        halve,
+        remove,
+        remove_all,
+        remove_log,
+        truncate_log,
+        replace_by_older,
+        overwrite_by_older,
+    ],
 )
 def test_harm_while_it_runs(life, bus, dovecot, harm):
     """What is in memory is stored again."""

@@ -175,6 +175,78 @@ static void test_lost_files(void **fixture)
 	state_close(state);
 }
 
+/* What is done to the files while a batch is written is not taken for what the batch did. */
+static void test_lost_while_written(void **fixture)
+{
+	(void)fixture;
+	char log[sizeof(file) + 8];
+	snprintf(log, sizeof(log), "%s-wal", file);
+	for (int i = 0; i < 3; i++) {
+		make_database(2000);
+		struct state *state = open_state();
+		put_something(state, &inbox);
+		state_begin(state);
+		state_put_messages(state, &inbox, 20, 20, 0);
+		if (i == 0) {
+			struct stat st;
+			assert_int_equal(stat(file, &st), 0);
+			assert_int_equal(truncate(file, st.st_size / 8192 * 4096), 0);
+		} else {
+			assert_int_equal(unlink(i == 1 ? file : log), 0);
+		}
+		assert_int_equal(state_commit(state), -ESTALE);
+		/* Nothing is stored without the rest. */
+		state_begin(state);
+		state_put_messages(state, &inbox, 20, 20, 0);
+		assert_int_equal(state_commit(state), -ESTALE);
+		assert_true(state_take_loss(state));
+		assert_false(state_take_loss(state));
+		put_something(state, &inbox);
+		state_close(state);
+		clear_folder();
+	}
+}
+
+static void test_log_cut(void **fixture)
+{
+	(void)fixture;
+	struct state *state = open_with_something();
+	char log[sizeof(file) + 8];
+	snprintf(log, sizeof(log), "%s-wal", file);
+	assert_int_equal(truncate(log, 0), 0);
+	state_begin(state);
+	state_put_messages(state, &inbox, 20, 20, 0);
+	assert_int_equal(state_commit(state), -ESTALE);
+	assert_true(state_take_loss(state));
+	put_something(state, &inbox);
+	state_close(state);
+}
+
+/* What is taken over from the log into the file is no loss, and the log stays small. */
+static void test_checkpoints(void **fixture)
+{
+	(void)fixture;
+	char log[sizeof(file) + 8];
+	snprintf(log, sizeof(log), "%s-wal", file);
+	struct state *state = open_with_something();
+	struct stat before, after;
+	assert_int_equal(stat(file, &before), 0);
+	for (uint32_t i = 0; i < 3000; i++) {
+		state_begin(state);
+		for (uint32_t n = 1; n <= 3; n++) {
+			uint32_t uid = 3 * (1000 * n + i);
+			state_put_messages(state, &inbox, uid, uid, 0);
+		}
+		assert_int_equal(state_commit(state), 0);
+	}
+	assert_false(state_take_loss(state));
+	assert_int_equal(stat(file, &after), 0);
+	assert_true(after.st_size > before.st_size);
+	assert_int_equal(stat(log, &after), 0);
+	assert_true(after.st_size < 8 * 1024 * 1024);
+	state_close(state);
+}
+
 /* What SQLite finds out by itself: pages that others wrote, as seen by a batch that needs them. */
 static void test_corrupt_while_open(void **fixture)
 {
@@ -363,6 +435,9 @@ int main(void)
 		cmocka_unit_test_teardown(test_names_aside, clear),
 		cmocka_unit_test_teardown(test_empty_file, clear),
 		cmocka_unit_test_teardown(test_lost_files, clear),
+		cmocka_unit_test_teardown(test_lost_while_written, clear),
+		cmocka_unit_test_teardown(test_log_cut, clear),
+		cmocka_unit_test_teardown(test_checkpoints, clear),
 		cmocka_unit_test_teardown(test_corrupt_while_open, clear),
 		cmocka_unit_test_teardown(test_links, clear),
 		cmocka_unit_test_teardown(test_no_folder, clear),
