@@ -62,7 +62,7 @@ struct mailbox *mailbox_new(struct account *account, struct tally *tally,
 	}
 	mailbox->view->owner = mailbox;
 	struct state_key key = mailbox_key(mailbox);
-	mailbox->is_stopped = state_is_stopped(state, &key);
+	mailbox->is_stopped = notice_queue_is_stopped(queue, &key, state_is_stopped(state, &key));
 	if (mailbox->is_stopped) {
 		mailbox->state = ACCOUNT_STATE_STOPPED;
 	}

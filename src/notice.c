@@ -323,3 +323,28 @@ int notice_queue_apply(
 	}
 	return error;
 }
+
+static void look_for_stop(
+	const struct delta *delta, const struct state_key *key, bool *ret_is_stopped)
+{
+	bool is_stop = delta && (delta->kind == DELTA_STOPPED || delta->kind == DELTA_STARTED);
+	if (is_stop && delta_is_about(delta, key)) {
+		*ret_is_stopped = delta->kind == DELTA_STOPPED;
+	}
+}
+
+bool notice_queue_is_stopped(
+	const struct notice_queue *queue, const struct state_key *key, bool is_stopped)
+{
+	const struct list *lists[] = {&queue->told, &queue->popped};
+	for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
+		for (struct list *node = lists[i]->next; node != lists[i]; node = node->next) {
+			look_for_stop(list_entry(node, struct delta, node), key, &is_stopped);
+		}
+	}
+	for (struct list *node = queue->notices.next; node != &queue->notices; node = node->next) {
+		struct notice_place *place = place_of(node);
+		look_for_stop(place->is_change ? NULL : notice_of(place)->delta, key, &is_stopped);
+	}
+	return is_stopped;
+}

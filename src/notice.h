@@ -103,3 +103,7 @@ bool notice_queue_has_room(const struct notice_queue *queue);
 /* Does to the view what deltas that are not committed yet will do to the state. 0 or -ENOMEM. */
 int notice_queue_apply(
 	const struct notice_queue *queue, const struct state_key *key, struct imap_mailbox *view);
+
+/* Whether the mailbox is stopped when all that waits is durable; is_stopped: what is stored. */
+bool notice_queue_is_stopped(
+	const struct notice_queue *queue, const struct state_key *key, bool is_stopped);

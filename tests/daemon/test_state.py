@@ -251,6 +251,16 @@ def test_full_until_the_end(life, bus, dovecot):
     assert begin_again(life, bus, dovecot) == ["not stored", "while away"]
 
 
+def test_stopped_on_a_full_disk(life, bus, dovecot):
+    """What could not be stored is known to an account that begins anew."""
+    limit_size(life, 0)
+    bus.call("Stop", "ss", "work", "INBOX")
+    bus.wait_for_state("work", "INBOX", "stopped")
+    life.configure(Account("work", dovecot, life.user, options={"preview": True}))
+    bus.call("Reload")
+    assert bus.mailbox("work", "INBOX")["State"] == "stopped"
+
+
 def can_mount():
     return (
         subprocess.run(
