@@ -141,11 +141,18 @@ void notice_change_init(struct notice_change *change, enum account_event_kind ki
 {
 	*change = (struct notice_change){
 		.place.is_change = true,
+		.late = {.is_change = true, .is_late = true},
 		.kind = kind,
 		.account = account,
 		.mailbox = mailbox,
 	};
 	list_init(&change->place.node);
+	list_init(&change->late.node);
+}
+
+static bool is_queued(const struct notice_place *place)
+{
+	return !list_is_empty(&place->node);
 }
 
 static void take(struct notice_queue *queue, struct notice_place *place)
@@ -168,42 +175,98 @@ static bool is_before_reply(const struct notice_queue *queue, const struct notic
 	return false;
 }
 
+/* Of the object that the change is of. */
+static bool is_before_news(const struct notice_queue *queue, const struct notice_change *change,
+	const struct notice_place *place)
+{
+	for (struct list *node = place->node.next; node != &queue->notices; node = node->next) {
+		if (!is_news(place_of(node))) {
+			continue;
+		}
+		const struct account_event *told = &notice_of(place_of(node))->told;
+		if (told->kind != ACCOUNT_EVENT_REPLY && told->account == change->account &&
+			(!change->mailbox || told->mailbox == change->mailbox)) {
+			return true;
+		}
+	}
+	return false;
+}
+
+static void put_behind(struct notice_queue *queue, struct notice_place *place)
+{
+	take(queue, place);
+	put(queue, place, place->size);
+}
+
+/* Behind what has been queued since: idle must not be shown before the news. */
+static void change_late(struct notice_queue *queue, struct notice_change *change)
+{
+	if (!is_before_reply(queue, &change->late) ||
+		is_before_news(queue, change, &change->late)) {
+		put_behind(queue, &change->late);
+	}
+}
+
 void notice_queue_change(
 	struct notice_queue *queue, struct notice_change *change, unsigned int properties)
 {
+	if ((properties & ACCOUNT_PROPERTY_STATE) && is_queued(&change->late)) {
+		change_late(queue, change);
+		properties &= ~(unsigned int)ACCOUNT_PROPERTY_STATE;
+	}
 	if (properties == 0) {
 		return;
 	}
 	change->properties |= properties;
-	if (list_is_empty(&change->place.node)) {
+	if (!is_queued(&change->place)) {
 		put(queue, &change->place, sizeof(*change));
 	} else if (!is_before_reply(queue, &change->place)) {
-		/* Behind what has been queued since: idle must not be shown before the news. */
-		take(queue, &change->place);
-		put(queue, &change->place, sizeof(*change));
+		put_behind(queue, &change->place);
+	} else if ((properties & ACCOUNT_PROPERTY_STATE) &&
+		is_before_news(queue, change, &change->place)) {
+		change->properties &= ~(unsigned int)ACCOUNT_PROPERTY_STATE;
+		put(queue, &change->late, 0);
+		if (change->properties == 0) {
+			take(queue, &change->place);
+		}
 	}
 }
 
 void notice_withdraw(struct notice_queue *queue, struct notice_change *change)
 {
-	if (!list_is_empty(&change->place.node)) {
+	if (is_queued(&change->place)) {
 		take(queue, &change->place);
 		change->properties = 0;
 	}
+	if (is_queued(&change->late)) {
+		take(queue, &change->late);
+	}
 }
 
-/* The event is shown as long as it is the one popped last. */
-static struct account_event *show(struct notice_queue *queue, struct notice_change *change)
+static struct account_event *show(
+	struct notice_queue *queue, const struct notice_change *change, unsigned int properties)
 {
 	queue->shown = (struct account_event){
 		.kind = change->kind,
 		.account = change->account,
 		.mailbox = change->mailbox,
-		.properties = change->properties,
+		.properties = properties,
 		.raw_fd = -1,
 	};
-	change->properties = 0;
 	return &queue->shown;
+}
+
+/* The event is shown as long as it is the one popped last. */
+static struct account_event *show_place(struct notice_queue *queue, struct notice_place *place)
+{
+	if (place->is_late) {
+		return show(queue, list_entry(place, struct notice_change, late),
+			ACCOUNT_PROPERTY_STATE);
+	}
+	struct notice_change *change = list_entry(place, struct notice_change, place);
+	unsigned int properties = change->properties;
+	change->properties = 0;
+	return show(queue, change, properties);
 }
 
 static void append_all(struct list *target, struct list *source)
@@ -222,7 +285,7 @@ struct account_event *notice_queue_next(struct notice_queue *queue)
 		struct notice_place *place = first(queue);
 		take(queue, place);
 		if (place->is_change) {
-			return show(queue, list_entry(place, struct notice_change, place));
+			return show_place(queue, place);
 		}
 		struct notice *notice = notice_of(place);
 		if (notice->delta) {

@@ -19,6 +19,7 @@ struct notice_place {
 	struct list node;
 	size_t size;
 	bool is_change;
+	bool is_late; /* the second place of a change */
 };
 
 struct notice {
@@ -28,13 +29,15 @@ struct notice {
 	struct delta *delta;
 };
 
-/* Changed properties, embedded in their mailbox or account. */
+/* Changed properties, embedded in their mailbox or account. Values are read when it is told: where
+ * its place is before a reply, with news behind, a new State has another place behind the news. */
 struct notice_change {
 	struct notice_place place;
+	struct notice_place late;
 	enum account_event_kind kind;
 	struct account *account; /* borrowed; may be NULL, as may */
 	struct mailbox *mailbox; /* borrowed */
-	unsigned int properties;
+	unsigned int properties; /* those of its first place */
 };
 
 struct notice_queue {
@@ -71,8 +74,8 @@ void notice_queue_put(struct notice_queue *queue, struct notice *notice);
 void notice_change_init(struct notice_change *change, enum account_event_kind kind,
 	struct account *account, struct mailbox *mailbox);
 
-/* One that waits already goes behind what is news since, with all its changes, but behind no reply.
- */
+/* One that waits already goes behind what is news since, with all its changes, but behind no reply;
+ * a State goes behind the news of its object in any case. */
 void notice_queue_change(
 	struct notice_queue *queue, struct notice_change *change, unsigned int properties);
 

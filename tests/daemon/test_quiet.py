@@ -105,3 +105,28 @@ def test_the_state_is_shown_where_the_answer_takes_time(idling, bus):
     ]
     assert shown[-1].arguments[1]["State"] == "idle"
     assert bus.signals.index(mail) < bus.signals.index(shown[-1])
+
+
+def test_idle_is_not_shown_before_the_news(idling, bus):
+    """Also when news comes before and behind a reply, all in one segment."""
+    since = bus.mark()
+    fetched = bus.send("Fetch", "ssauas", *PLACE, [5], ["flags"])
+    answers = []
+    while not answers or answers[-1] != "+ idling":
+        line = idling.wire.line()
+        if answers and line.endswith(" IDLE"):
+            answers.append("* 2 FETCH (UID 2 MODSEQ (42) FLAGS (\\Seen))")
+        answers += idling.answers(line)
+        if line == "DONE":
+            answers.append("* 1 FETCH (UID 1 MODSEQ (41) FLAGS (\\Seen))")
+    idling.wire.tell(*answers)
+    fetched.result(20)
+    bus.wait(lambda: bus.mailbox(*PLACE)["Unread"] == 148)
+    bus.wait_for_state(*PLACE)
+    told = [
+        "flags" if signal.member == "FlagsChanged" else signal.arguments[1]["State"]
+        for signal in bus.signals[since:]
+        if signal.member == "FlagsChanged"
+        or (signal.path == mailbox_path(*PLACE) and "State" in signal.arguments[1])
+    ]
+    assert told[: told.index("idle") + 1].count("flags") == 2, told

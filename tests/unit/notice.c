@@ -175,6 +175,70 @@ static void test_a_state_is_not_shown_before_the_news(void **fixture)
 	assert_null(notice_queue_next(&queue));
 }
 
+static void put_mail(struct mailbox *mailbox)
+{
+	struct notice *notice = notice_new(ACCOUNT_EVENT_NEW_MAIL);
+	assert_non_null(notice);
+	notice->told.mailbox = mailbox;
+	notice_queue_put(&queue, notice);
+}
+
+static void expect(enum account_event_kind kind, unsigned int properties)
+{
+	struct account_event *event = notice_queue_next(&queue);
+	assert_non_null(event);
+	assert_int_equal(event->kind, kind);
+	assert_int_equal(event->properties, properties);
+}
+
+/* What a reply is about is told before it, and a state behind the news, wherever the reply is. */
+static void test_a_state_behind_the_news_and_the_rest_before_the_reply(void **fixture)
+{
+	(void)fixture;
+	enum {
+		STATE = ACCOUNT_PROPERTY_STATE,
+		UNREAD = ACCOUNT_PROPERTY_UNREAD
+	};
+	/* They are never looked at. */
+	char boxes[2];
+	struct mailbox *mailbox = (struct mailbox *)(void *)&boxes[0];
+	struct mailbox *other = (struct mailbox *)(void *)&boxes[1];
+	struct notice_change changed;
+	notice_change_init(&changed, ACCOUNT_EVENT_MAILBOX_CHANGED, NULL, mailbox);
+	notice_queue_change(&queue, &changed, STATE | UNREAD);
+	put(ACCOUNT_EVENT_REPLY, NULL);
+	put_mail(other);
+	notice_queue_change(&queue, &changed, STATE);
+	put_mail(mailbox);
+	notice_queue_change(&queue, &changed, STATE | UNREAD);
+	put_mail(mailbox);
+	put(ACCOUNT_EVENT_REPLY, NULL);
+	notice_queue_change(&queue, &changed, STATE);
+	put(ACCOUNT_EVENT_REPLY, NULL);
+	notice_queue_change(&queue, &changed, STATE);
+	expect(ACCOUNT_EVENT_MAILBOX_CHANGED, UNREAD);
+	expect(ACCOUNT_EVENT_REPLY, 0);
+	expect(ACCOUNT_EVENT_NEW_MAIL, 0);
+	expect(ACCOUNT_EVENT_NEW_MAIL, 0);
+	notice_queue_change(&queue, &changed, UNREAD);
+	expect(ACCOUNT_EVENT_NEW_MAIL, 0);
+	expect(ACCOUNT_EVENT_REPLY, 0);
+	expect(ACCOUNT_EVENT_MAILBOX_CHANGED, STATE);
+	expect(ACCOUNT_EVENT_REPLY, 0);
+	notice_queue_change(&queue, &changed, STATE);
+	expect(ACCOUNT_EVENT_MAILBOX_CHANGED, STATE | UNREAD);
+	assert_null(notice_queue_next(&queue));
+	/* Nothing but a state: it has one place. */
+	notice_queue_change(&queue, &changed, STATE);
+	put(ACCOUNT_EVENT_REPLY, NULL);
+	put_mail(mailbox);
+	notice_queue_change(&queue, &changed, STATE);
+	expect(ACCOUNT_EVENT_REPLY, 0);
+	notice_withdraw(&queue, &changed);
+	expect(ACCOUNT_EVENT_NEW_MAIL, 0);
+	assert_null(notice_queue_next(&queue));
+}
+
 /* What must be told at once, and what may be put off. */
 static void test_changes_are_no_news(void **fixture)
 {
@@ -294,6 +358,9 @@ int main(void)
 			test_changes_of_one_object_are_one, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(
 			test_a_state_is_not_shown_before_the_news, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(
+			test_a_state_behind_the_news_and_the_rest_before_the_reply, set_up,
+			tear_down),
 		cmocka_unit_test_setup_teardown(test_changes_are_no_news, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_a_slow_bus, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(
