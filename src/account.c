@@ -557,11 +557,15 @@ static void reap(struct account *account)
 static void line_up(struct account *account)
 {
 	bool is_open = account_is_open(account);
+	/* What an account that was configured otherwise has not closed yet is on the same server.
+	 */
+	size_t n_leaving = accounts_n_leaving(account->set, account);
 	for (unsigned int i = 0; i < account->n_connections; i++) {
 		struct connection *connection = account->connections[i];
 		struct connection *first = account->connections[0];
 		enum connection_state leading = connection_state(first);
-		connection_allow(connection, is_open || i == 0);
+		connection_allow(connection,
+			(is_open || i == 0) && n_leaving + i < account->config->max_connections);
 		if (is_open || i == 0) {
 			if (connection_is_following(connection)) {
 				connection_start(connection);

@@ -125,6 +125,10 @@ void accounts_check_queue(struct accounts *accounts);
 /* A removed account has no connections any more. Frees it if nobody needs it. */
 void accounts_bury(struct accounts *accounts, struct account *account);
 
+/* Connections to the server of this account, as its user, of those that were removed: still open.
+ */
+size_t accounts_n_leaving(const struct accounts *accounts, const struct account *account);
+
 /* The sums over all accounts may have changed. */
 void accounts_note(struct accounts *accounts);
 

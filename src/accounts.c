@@ -210,10 +210,33 @@ int accounts_configure(struct accounts *accounts, struct config *config)
 	return error;
 }
 
+static bool is_same_login(const struct account *a, const struct account *b)
+{
+	return account_port(a) == account_port(b) &&
+		strcmp(account_host(a), account_host(b)) == 0 &&
+		strcmp(account_user(a), account_user(b)) == 0;
+}
+
+size_t accounts_n_leaving(const struct accounts *accounts, const struct account *account)
+{
+	size_t n = 0;
+	const struct list *dying = &accounts->dying;
+	for (const struct list *node = dying->next; node != dying; node = node->next) {
+		const struct account *other = list_entry(node, const struct account, node);
+		n += is_same_login(other, account) ? other->n_connections : 0;
+	}
+	return n;
+}
+
 void accounts_bury(struct accounts *accounts, struct account *account)
 {
 	if (!account->is_told || account->n_connections > 0) {
 		return;
+	}
+	for (size_t i = 0; i < accounts->n; i++) {
+		if (is_same_login(accounts->list[i], account)) {
+			account_wake(accounts->list[i]);
+		}
 	}
 	list_remove(&account->node);
 	account_free(account);

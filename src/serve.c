@@ -339,9 +339,13 @@ static void touch(struct account *account, const struct imap_mailbox *view)
 	}
 }
 
-/* What is shown of the mailbox that is watched and of the one that is open. */
+/* What is shown of the mailbox that is watched and of the one that is open; and of all those
+ * without a connection of their own as long as they show how far the first one is. */
 static void on_state(struct account *account, const struct connection *connection)
 {
+	if (connection == account->connections[0] && !connection_is_logged_in(connection)) {
+		account->is_all_touched = true;
+	}
 	const struct imap_client *client = connection_client(connection);
 	touch(account, connection_watched(connection));
 	touch(account, client ? imap_client_mailbox(client) : NULL);

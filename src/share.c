@@ -180,6 +180,10 @@ static void give_connections(struct account *account, unsigned int needed)
 			continue;
 		}
 		if (!connection && n_going_on(account) < needed) {
+			if (account->n_connections >= account->budget) {
+				/* One that is on its way out counts, too; its end wakes us. */
+				return;
+			}
 			connection = add_connection(account);
 		}
 		if (!connection) {
