@@ -437,7 +437,10 @@ static int start(struct asking *asking, struct mailbox *mailbox)
 			}
 		}
 	}
-	mailbox->rest = 0;
+	if (mailbox->rest != 0) {
+		mailbox->rest = 0;
+		visit_at(mailbox, 0);
+	}
 	account->budget = account->config->max_connections;
 	account_retry(account);
 	return 0;

@@ -20,6 +20,7 @@ class Reluctant:
         self._lock = threading.Lock()
         self.leaving = threading.Semaphore(0)
         self.held = {}
+        self.refused = None  # a mailbox that is not there
         self.server = Server()
         self.server.serve(self._serve)
 
@@ -51,6 +52,8 @@ class Reluctant:
                     answered.wait(20)
             if line.endswith(" LOGOUT"):
                 self.leaving.release()
+            elif self.refused and f'"{self.refused}"' in line:
+                wire.tell(f"{line.split()[0]} NO [NONEXISTENT] there is no such mailbox")
             else:
                 wire.tell(*session.answers(line))
 
@@ -114,3 +117,19 @@ def test_one_without_a_connection_shows_how_far_the_login_is(daemon, bus, reluct
     answered.set()
     for name in NAMES:
         bus.wait_for_state("work", name)
+
+
+def test_start_tries_at_once_what_rests(daemon, bus, reluctant):
+    """Also where there is no connection of its own for it; the waits grow meanwhile."""
+    reluctant.refused = "one"
+    daemon(account(reluctant, max_connections=1))
+    bus.wait_for_state("work", "one", "waiting")
+    for _ in range(7):
+        mark = bus.mark()
+        bus.call("Start", "ss", "work", "one")
+        bus.wait_for_signal(
+            "PropertiesChanged", lambda _, changed, __: changed.get("State") == "waiting", 5, mark
+        )
+    reluctant.refused = None
+    bus.call("Start", "ss", "work", "one")
+    bus.wait_for_state("work", "one", timeout=5)
