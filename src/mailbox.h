@@ -57,7 +57,7 @@ struct mailbox {
 	uint64_t rest_usec;      /* the same, since 1970 */
 	struct backoff backoff;
 
-	/* Of a mailbox without a connection of its own; share_visit_at(). */
+	/* Of a mailbox without a connection of its own; visit_at(). */
 	struct list due;   /* among those that are to be visited now */
 	struct task alarm; /* when it is to be */
 	bool is_visited;   /* a visit is under way */

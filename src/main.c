@@ -16,8 +16,10 @@
  *     login, sasl, oauth          from the greeting to being logged in
  *     memory, guess               what may be assumed, and is sent before it is certain
  *     stumble                     servers that do not bear several commands at a time
- *     cycle                       synchronise, idle, synchronise
+ *     dispatch                    which part a response is for
+ *     cycle, logout               synchronise, idle, synchronise; and the end
  *     open, follow                opening a mailbox, and what has changed in it
+ *     notify, elsewhere           what is told of other mailboxes, and asked by STATUS
  *     request, command, writer    what callers want, as commands on the wire
  *     framer, lexer, response     the server's half, taken apart;
  *     fetch, structure, search, status    its greater parts

@@ -257,8 +257,8 @@ static int verify(gnutls_session_t session)
 /* See above for what is not looked at. The fingerprint is cheap. */
 static int verify_resumed(struct tls *tls)
 {
-	bool is_vouched_for = tls->mark.is_known && !tls_trust_fingerprint(tls->trust) &&
-		ticket_is_alive(&tls->life, time(NULL));
+	bool is_vouched_for = tls_is_resumed(tls) && tls->mark.is_known &&
+		!tls_trust_fingerprint(tls->trust) && ticket_is_alive(&tls->life, time(NULL));
 	tls->is_verified = is_vouched_for;
 	return is_vouched_for ? 0 : check(tls);
 }

@@ -82,7 +82,7 @@ static bool copy_string(const char *source, char **ret_copy)
 	return !source || *ret_copy;
 }
 
-bool tls_mark_is_same(const struct tls_mark *a, const struct tls_mark *b)
+static bool is_same_mark(const struct tls_mark *a, const struct tls_mark *b)
 {
 	return a->is_known && b->is_known && memcmp(a->digest, b->digest, sizeof(a->digest)) == 0;
 }
@@ -312,7 +312,7 @@ static bool is_current(const struct tls_trust *trust, const struct tls_mark *now
 		return false;
 	}
 	if (now->is_known || trust->ca_file) {
-		return tls_mark_is_same(&trust->mark, now);
+		return is_same_mark(&trust->mark, now);
 	}
 	return turn_now(trust->turn) - trust->loaded < REST_USEC;
 }
@@ -340,7 +340,7 @@ int tls_trust_load(struct tls_trust *trust, struct tls_mark *ret_mark, struct fa
 		tls_trust_look(trust, &after);
 		trust->mark = after;
 		/* Which of the two was read, if they changed meanwhile, nobody knows. */
-		trust->mark.is_known = tls_mark_is_same(&before, &after);
+		trust->mark.is_known = is_same_mark(&before, &after);
 		trust->loaded = turn_now(trust->turn);
 		log_debug(NULL, NULL, "authorities=%s loaded",
 			trust->ca_file ? trust->ca_file : "system");

@@ -25,8 +25,6 @@ struct tls_mark {
 	uint8_t digest[32];
 };
 
-bool tls_mark_is_same(const struct tls_mark *a, const struct tls_mark *b);
-
 /* A reference to what is shared by all streams of the turn (borrowed) with this trust; files are
  * read when they are needed. 0 or -ENOMEM. */
 int tls_trust_get(
