@@ -29,6 +29,7 @@ struct delta *delta_free(struct delta *delta)
 		free(delta->sets[i].flags);
 	}
 	free(delta->sets);
+	free(delta->told);
 	runs_done(&delta->messages);
 	free(delta->host);
 	free(delta->user);
@@ -63,6 +64,27 @@ int delta_add_sets(struct delta *delta, const struct imap_mailbox *view, uint16_
 	return 0;
 }
 
+int delta_add_told(struct delta *delta, const struct imap_mailbox_told *told, size_t n)
+{
+	size_t n_above = 0;
+	for (size_t i = 0; i < n && !delta->cursor.has_flags; i++) {
+		n_above += told[i].modseq > delta->cursor.highestmodseq;
+	}
+	if (n_above == 0) {
+		return 0;
+	}
+	delta->told = calloc(n_above, sizeof(*delta->told));
+	if (!delta->told) {
+		return -ENOMEM;
+	}
+	for (size_t i = 0; i < n; i++) {
+		if (told[i].modseq > delta->cursor.highestmodseq) {
+			delta->told[delta->n_told++] = told[i];
+		}
+	}
+	return 0;
+}
+
 bool delta_is_about(const struct delta *delta, const struct state_key *key)
 {
 	return strcmp(delta->host, key->host) == 0 && strcmp(delta->user, key->user) == 0 &&
@@ -72,7 +94,8 @@ bool delta_is_about(const struct delta *delta, const struct state_key *key)
 size_t delta_size(const struct delta *delta)
 {
 	size_t size = sizeof(*delta) + strlen(delta->host) + strlen(delta->user) +
-		strlen(delta->mailbox) + runs_length(&delta->messages) * sizeof(struct run);
+		strlen(delta->mailbox) + runs_length(&delta->messages) * sizeof(struct run) +
+		delta->n_told * sizeof(*delta->told);
 	for (size_t i = 0; i < delta->n_sets; i++) {
 		size += sizeof(delta->sets[i]) + strlen(delta->sets[i].flags);
 	}
@@ -100,6 +123,13 @@ static void write_sets(const struct delta *delta, struct state *state, const str
 	}
 }
 
+static void write_told(const struct delta *delta, struct state *state, const struct state_key *key)
+{
+	for (size_t i = 0; i < delta->n_told; i++) {
+		state_put_told(state, key, delta->told[i].uid, delta->told[i].modseq);
+	}
+}
+
 void delta_write(const struct delta *delta, struct state *state)
 {
 	struct state_key key = {
@@ -113,6 +143,7 @@ void delta_write(const struct delta *delta, struct state *state)
 	case DELTA_BASELINE:
 		state_put_baseline(state, &key, &cursor, &delta->messages);
 		write_sets(delta, state, &key);
+		write_told(delta, state, &key);
 		break;
 	case DELTA_MESSAGES:
 		write_sets(delta, state, &key);
@@ -121,6 +152,7 @@ void delta_write(const struct delta *delta, struct state *state)
 			n = (uint64_t)run.last + 1) {
 			state_put_messages(state, &key, run.first, run.last, run.value);
 		}
+		write_told(delta, state, &key);
 		break;
 	case DELTA_REMOVED:
 		for (uint64_t n = 1;
@@ -130,6 +162,9 @@ void delta_write(const struct delta *delta, struct state *state)
 		}
 		break;
 	case DELTA_CURSOR:
+		if (delta->forgets_told) {
+			state_forget_told(state, &key);
+		}
 		state_put_cursor(state, &key, &cursor);
 		break;
 	case DELTA_FORGOTTEN:
@@ -157,6 +192,15 @@ static int apply_sets(const struct delta *delta, struct imap_mailbox *view)
 	return 0;
 }
 
+static int apply_told(const struct delta *delta, struct imap_mailbox *view)
+{
+	int error = 0;
+	for (size_t i = 0; error == 0 && i < delta->n_told; i++) {
+		error = imap_mailbox_note_told(view, delta->told[i].uid, delta->told[i].modseq);
+	}
+	return error;
+}
+
 static int apply_baseline(const struct delta *delta, struct imap_mailbox *view)
 {
 	struct runs messages;
@@ -172,7 +216,7 @@ static int apply_baseline(const struct delta *delta, struct imap_mailbox *view)
 	}
 	imap_mailbox_restore(view, &delta->cursor, &messages);
 	runs_done(&messages);
-	return 0;
+	return apply_told(delta, view);
 }
 
 static int apply_messages(const struct delta *delta, struct imap_mailbox *view)
@@ -187,7 +231,7 @@ static int apply_messages(const struct delta *delta, struct imap_mailbox *view)
 			return error;
 		}
 	}
-	return 0;
+	return apply_told(delta, view);
 }
 
 int delta_apply(const struct delta *delta, struct imap_mailbox *view)
@@ -202,6 +246,10 @@ int delta_apply(const struct delta *delta, struct imap_mailbox *view)
 	case DELTA_REMOVED:
 		return apply_messages(delta, view);
 	case DELTA_CURSOR:
+		if (delta->forgets_told) {
+			imap_mailbox_forget_modseq(view);
+		}
+		imap_mailbox_raise_modseq(view, delta->cursor.highestmodseq);
 		view->cursor = delta->cursor;
 		return 0;
 	case DELTA_FORGOTTEN:
@@ -229,6 +277,14 @@ static void on_flags(void *userdata, const struct state_flags *flags)
 	}
 }
 
+static void on_told(void *userdata, uint32_t uid, uint64_t modseq)
+{
+	struct loading *loading = userdata;
+	if (imap_mailbox_note_told(loading->view, uid, modseq) < 0) {
+		loading->error = -ENOMEM;
+	}
+}
+
 int delta_load(struct state *state, const struct state_key *key, struct imap_mailbox *view)
 {
 	struct loading loading = {.view = view};
@@ -249,6 +305,11 @@ int delta_load(struct state *state, const struct state_key *key, struct imap_mai
 			.has_flags = stored.has_flags,
 		};
 		imap_mailbox_restore(view, &cursor, &messages);
+		error = state_load_told(state, key, on_told, &loading);
+		error = error < 0 ? error : loading.error;
+		if (error < 0) {
+			imap_mailbox_reset(view);
+		}
 	}
 	runs_done(&messages);
 	return error;

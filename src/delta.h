@@ -14,10 +14,10 @@
 #include "util/runs.h"
 
 enum delta_kind {
-	DELTA_BASELINE, /* cursor, messages: instead of all that was stored */
-	DELTA_MESSAGES, /* messages: are there, with these values */
+	DELTA_BASELINE, /* cursor, messages, told: instead of all that was stored */
+	DELTA_MESSAGES, /* messages: are there, with these values; told */
 	DELTA_REMOVED,  /* messages: are gone */
-	DELTA_CURSOR,   /* cursor */
+	DELTA_CURSOR,   /* cursor, forgets_told */
 	DELTA_FORGOTTEN,
 	DELTA_STOPPED, /* by Stop, until a Start */
 	DELTA_STARTED,
@@ -37,6 +37,9 @@ struct delta {
 	struct runs messages;
 	struct delta_set *sets; /* of flags, which messages may use from now on */
 	size_t n_sets;
+	struct imap_mailbox_told *told; /* with a modseq above the cursor's */
+	size_t n_told;
+	bool forgets_told; /* also those above the cursor */
 };
 
 /* The names are copied. NULL when out of memory. */
@@ -47,6 +50,9 @@ struct delta *delta_free(struct delta *delta);
 
 /* Copies the view's sets of flags from place `first` on. 0 or -ENOMEM. */
 int delta_add_sets(struct delta *delta, const struct imap_mailbox *view, uint16_t first);
+
+/* These n have been told; those that the delta's cursor covers are left out. 0 or -ENOMEM. */
+int delta_add_told(struct delta *delta, const struct imap_mailbox_told *told, size_t n);
 
 bool delta_is_about(const struct delta *delta, const struct state_key *key);
 

@@ -78,6 +78,7 @@ int mailbox_follow_baseline(struct mailbox *mailbox, struct imap_event *event)
 	}
 	mailbox->stored = event->cursor;
 	mailbox->sets_stored = imap_mailbox_flag_sets_end(mailbox->view);
+	mailbox->view->has_forgotten = false;
 	runs_done(&mailbox->moved);
 	mailbox_note_view(mailbox);
 	return 0;
@@ -138,13 +139,17 @@ static int tell_messages(struct mailbox *mailbox, enum account_event_kind kind,
 static struct delta *messages_delta(struct mailbox *mailbox, const struct imap_event *event)
 {
 	struct delta *delta = new_delta(mailbox, DELTA_MESSAGES);
-	for (size_t i = 0; delta && i < event->n_messages; i++) {
+	struct imap_mailbox_told *told = calloc(event->n_messages, sizeof(*told));
+	bool is_whole = delta && told;
+	for (size_t i = 0; is_whole && i < event->n_messages; i++) {
 		const struct imap_message *message = event->messages[i];
-		if (runs_set(&delta->messages, message->uid, message->uid, message->value) < 0) {
-			delta = delta_free(delta);
-		}
+		told[i] = (struct imap_mailbox_told){message->uid, message->modseq};
+		is_whole =
+			runs_set(&delta->messages, message->uid, message->uid, message->value) >= 0;
 	}
-	return delta;
+	is_whole = is_whole && delta_add_told(delta, told, event->n_messages) == 0;
+	free(told);
+	return is_whole ? delta : delta_free(delta);
 }
 
 static int follow_messages(struct mailbox *mailbox, enum account_event_kind kind,
@@ -258,12 +263,14 @@ static int store_cursor(struct mailbox *mailbox, const struct imap_cursor *curso
 		return -ENOMEM;
 	}
 	delta->cursor = *cursor;
+	delta->forgets_told = mailbox->view->has_forgotten;
+	mailbox->view->has_forgotten = false;
 	return put_silent(mailbox, delta);
 }
 
 int mailbox_follow_synchronised(struct mailbox *mailbox, const struct imap_event *event)
 {
-	if (!is_same_cursor(&mailbox->stored, &event->cursor) &&
+	if ((!is_same_cursor(&mailbox->stored, &event->cursor) || mailbox->view->has_forgotten) &&
 		store_cursor(mailbox, &event->cursor) < 0) {
 		return -ENOMEM;
 	}
@@ -290,6 +297,10 @@ static int store_view(struct mailbox *mailbox)
 	}
 	/* The one of the view may be ahead of what has been told. */
 	delta->cursor = mailbox->stored;
+	if (delta_add_told(delta, mailbox->view->told, mailbox->view->n_told) < 0) {
+		delta_free(delta);
+		return -ENOMEM;
+	}
 	if (put_silent(mailbox, delta) < 0) {
 		return -ENOMEM;
 	}

@@ -340,6 +340,13 @@ static int leave(struct state *state, bool is_own)
 	return is_own ? state_commit(state) : state->queries.error;
 }
 
+static void clear_told(struct state *state, int64_t id, int64_t highest)
+{
+	state_query_number(&state->queries, STATE_QUERY_CLEAR_TOLD_UP_TO, 1, id);
+	state_query_number(&state->queries, STATE_QUERY_CLEAR_TOLD_UP_TO, 2, highest);
+	state_query_run(&state->queries, STATE_QUERY_CLEAR_TOLD_UP_TO);
+}
+
 static void put_cursor(struct state *state, int64_t id, const struct state_cursor *cursor)
 {
 	/* MODSEQ has 63 bits (RFC 7162 section 7); 0 costs one look at all flags. */
@@ -350,6 +357,7 @@ static void put_cursor(struct state *state, int64_t id, const struct state_curso
 	state_query_number(&state->queries, STATE_QUERY_PUT_CURSOR, 4, (int64_t)modseq);
 	state_query_number(&state->queries, STATE_QUERY_PUT_CURSOR, 5, cursor->has_flags);
 	state_query_run(&state->queries, STATE_QUERY_PUT_CURSOR);
+	clear_told(state, id, modseq ? (int64_t)modseq : INT64_MAX);
 }
 
 static void put_row(struct state *state, int64_t id, const struct row *row)
@@ -436,6 +444,7 @@ void state_put_baseline(struct state *state, const struct state_key *key,
 	if (id) {
 		state_query_run_on(&state->queries, STATE_QUERY_CLEAR_RUNS, id);
 		state_query_run_on(&state->queries, STATE_QUERY_CLEAR_FLAGS, id);
+		clear_told(state, id, INT64_MAX);
 		put_cursor(state, id, cursor);
 	}
 	struct run run;
@@ -485,6 +494,32 @@ void state_put_messages(struct state *state, const struct state_key *key, uint32
 	leave(state, is_own);
 }
 
+void state_put_told(struct state *state, const struct state_key *key, uint32_t uid, uint64_t modseq)
+{
+	if (modseq > INT64_MAX) {
+		return;
+	}
+	bool is_own = enter(state);
+	int64_t id = make_mailbox(state, key);
+	if (id) {
+		state_query_number(&state->queries, STATE_QUERY_PUT_TOLD, 1, id);
+		state_query_number(&state->queries, STATE_QUERY_PUT_TOLD, 2, uid);
+		state_query_number(&state->queries, STATE_QUERY_PUT_TOLD, 3, (int64_t)modseq);
+		state_query_run(&state->queries, STATE_QUERY_PUT_TOLD);
+	}
+	leave(state, is_own);
+}
+
+void state_forget_told(struct state *state, const struct state_key *key)
+{
+	bool is_own = enter(state);
+	int64_t id = find_mailbox(state, key);
+	if (id) {
+		clear_told(state, id, INT64_MAX);
+	}
+	leave(state, is_own);
+}
+
 void state_remove_messages(
 	struct state *state, const struct state_key *key, uint32_t first, uint32_t last)
 {
@@ -504,6 +539,7 @@ void state_forget(struct state *state, const struct state_key *key)
 	if (id) {
 		state_query_run_on(&state->queries, STATE_QUERY_CLEAR_RUNS, id);
 		state_query_run_on(&state->queries, STATE_QUERY_CLEAR_FLAGS, id);
+		clear_told(state, id, INT64_MAX);
 		state_query_run_on(&state->queries, STATE_QUERY_FORGET_MAILBOX, id);
 	}
 	leave(state, is_own);
@@ -699,4 +735,25 @@ int state_load(struct state *state, const struct state_key *key, struct state_cu
 	}
 	*ret_cursor = cursor;
 	return 0;
+}
+
+int state_load_told(struct state *state, const struct state_key *key,
+	void (*told)(void *userdata, uint32_t uid, uint64_t modseq), void *userdata)
+{
+	if (!enter_question(state)) {
+		return 0;
+	}
+	int64_t id = find_mailbox(state, key);
+	state_query_number(&state->queries, STATE_QUERY_GET_TOLD, 1, id);
+	while (id && state_query_step(&state->queries, STATE_QUERY_GET_TOLD)) {
+		sqlite3_stmt *statement = state_query_row(&state->queries, STATE_QUERY_GET_TOLD);
+		int64_t uid = sqlite3_column_int64(statement, 0);
+		int64_t modseq = sqlite3_column_int64(statement, 1);
+		if (is_uid(uid) && modseq > 0) {
+			told(userdata, (uint32_t)uid, (uint64_t)modseq);
+		}
+	}
+	state_query_end(&state->queries, STATE_QUERY_GET_TOLD);
+	int error = leave_question(state);
+	return error < 0 && error != -ENOMEM ? -EIO : error;
 }

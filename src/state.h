@@ -53,6 +53,10 @@ int state_load(struct state *state, const struct state_key *key, struct state_cu
 	struct runs *runs, void (*flags)(void *userdata, const struct state_flags *flags),
 	void *userdata);
 
+/* Calls told for each that was put by state_put_told() and not forgotten. 0 or -ENOMEM, -EIO. */
+int state_load_told(struct state *state, const struct state_key *key,
+	void (*told)(void *userdata, uint32_t uid, uint64_t modseq), void *userdata);
+
 /* Batches: all that is between begin and commit is one transaction. Errors inside are sticky, make
  * the commit a rollback and are logged once; commit returns them (-ENOSPC, -EROFS, -EIO, ...;
  * -ESTALE after a loss, until state_take_loss() has told of it): the caller goes on and may try the
@@ -79,6 +83,12 @@ void state_put_flags(
 /* Messages first..last are there with this value. */
 void state_put_messages(struct state *state, const struct state_key *key, uint32_t first,
 	uint32_t last, uint16_t value);
+
+/* The message's state with this modseq (of 63 bits, else it is left out) has been told, and a
+ * cursor with it is still to come: that one, or a new baseline, forgets it. */
+void state_put_told(
+	struct state *state, const struct state_key *key, uint32_t uid, uint64_t modseq);
+void state_forget_told(struct state *state, const struct state_key *key);
 
 /* Messages first..last are gone. */
 void state_remove_messages(

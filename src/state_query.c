@@ -35,6 +35,9 @@ static const char *const texts[STATE_N_QUERIES] = {
 	[STATE_QUERY_CLEAR_RUNS] = "DELETE FROM messages WHERE mailbox = ?1",
 	[STATE_QUERY_CLEAR_RUNS_BETWEEN] =
 		"DELETE FROM messages WHERE mailbox = ?1 AND first BETWEEN ?2 AND ?3",
+	[STATE_QUERY_GET_TOLD] = "SELECT uid, modseq FROM told WHERE mailbox = ?1 ORDER BY uid",
+	[STATE_QUERY_PUT_TOLD] = "REPLACE INTO told(mailbox, uid, modseq) VALUES(?1, ?2, ?3)",
+	[STATE_QUERY_CLEAR_TOLD_UP_TO] = "DELETE FROM told WHERE mailbox = ?1 AND modseq <= ?2",
 	[STATE_QUERY_GET_LISTED] = "SELECT 1 FROM listed WHERE host = ?1 AND user = ?2",
 	[STATE_QUERY_PUT_LISTED] = "INSERT OR IGNORE INTO listed(host, user) VALUES(?1, ?2)",
 };

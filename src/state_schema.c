@@ -11,7 +11,8 @@ static const char probe[] =
 	"FROM mailboxes LIMIT 0;"
 	"SELECT mailbox, first, last, value FROM messages LIMIT 0;"
 	"SELECT mailbox, value, flags FROM flags LIMIT 0;"
-	"SELECT host, user FROM listed LIMIT 0;";
+	"SELECT host, user FROM listed LIMIT 0;"
+	"SELECT mailbox, uid, modseq FROM told LIMIT 0;";
 
 /* Step n leads from user_version n to n + 1. Steps that were released never change. CHECK is also
  * what quick_check holds the rows against. */
@@ -45,6 +46,13 @@ const char *const state_schema_steps[] = {
 	"	host TEXT NOT NULL,"
 	"	user TEXT NOT NULL,"
 	"	PRIMARY KEY(host, user)"
+	") STRICT, WITHOUT ROWID;",
+
+	"CREATE TABLE told("
+	"	mailbox INTEGER NOT NULL REFERENCES mailboxes(id) ON DELETE CASCADE,"
+	"	uid INTEGER NOT NULL CHECK(uid BETWEEN 1 AND 4294967295),"
+	"	modseq INTEGER NOT NULL CHECK(modseq > 0),"
+	"	PRIMARY KEY(mailbox, uid)"
 	") STRICT, WITHOUT ROWID;",
 };
 

@@ -477,6 +477,12 @@ static bool is_change(const struct imap_client *client, const struct imap_messag
 	if (client->open.stage == OPEN_SCAN && commands_awaiting(client, KIND(FETCH_FLAGS))) {
 		return true; /* it compares what no modseq tells: all flags may be others */
 	}
+	if ((client->open.stage == OPEN_NOTHING || client->open.stage == OPEN_CHANGES) &&
+		imap_mailbox_has_told(mailbox, uid, message->modseq)) {
+		/* Above the cursor, to which a push adds nothing (RFC 7162 section 6), and hence
+		 * among the changes since. */
+		return false;
+	}
 	/* Some name the last message whatever was asked for; no push has such items. */
 	unsigned int never_pushed = IMAP_ITEM_ENVELOPE | IMAP_ITEM_SIZE | IMAP_ITEM_INTERNALDATE;
 	if (!(message->items & never_pushed) && !asked_for(client, uid)) {

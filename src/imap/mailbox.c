@@ -306,15 +306,12 @@ bool imap_mailbox_is_new(const struct imap_mailbox *mailbox, uint32_t uid)
 		!runs_get(&mailbox->messages, uid, NULL);
 }
 
-void imap_mailbox_raise_modseq(struct imap_mailbox *mailbox, uint64_t modseq)
+/* Of those told only the ones from lowest to highest stay. */
+static void keep_told(struct imap_mailbox *mailbox, uint64_t lowest, uint64_t highest)
 {
 	size_t n = 0;
-	if (modseq <= mailbox->cursor.highestmodseq) {
-		return;
-	}
-	mailbox->cursor.highestmodseq = modseq;
 	for (size_t i = 0; i < mailbox->n_told; i++) {
-		if (mailbox->told[i].modseq > modseq) {
+		if (mailbox->told[i].modseq >= lowest && mailbox->told[i].modseq <= highest) {
 			mailbox->told[n++] = mailbox->told[i];
 		}
 	}
@@ -326,12 +323,25 @@ void imap_mailbox_raise_modseq(struct imap_mailbox *mailbox, uint64_t modseq)
 	}
 }
 
+void imap_mailbox_raise_modseq(struct imap_mailbox *mailbox, uint64_t modseq)
+{
+	if (modseq > mailbox->cursor.highestmodseq) {
+		mailbox->cursor.highestmodseq = modseq;
+		keep_told(mailbox, modseq + 1, UINT64_MAX);
+	}
+}
+
+void imap_mailbox_forget_told_above(struct imap_mailbox *mailbox, uint64_t modseq)
+{
+	size_t n_told = mailbox->n_told;
+	keep_told(mailbox, 0, modseq);
+	mailbox->has_forgotten = mailbox->has_forgotten || mailbox->n_told < n_told;
+}
+
 void imap_mailbox_forget_modseq(struct imap_mailbox *mailbox)
 {
 	mailbox->cursor.highestmodseq = 0;
-	free(mailbox->told);
-	mailbox->told = NULL;
-	mailbox->n_told = mailbox->n_told_allocated = 0;
+	imap_mailbox_forget_told_above(mailbox, 0);
 }
 
 /* Where the message is among those told, or would be. */
@@ -381,10 +391,15 @@ int imap_mailbox_note_told(struct imap_mailbox *mailbox, uint32_t uid, uint64_t 
 
 bool imap_mailbox_was_told(const struct imap_mailbox *mailbox, uint32_t uid, uint64_t modseq)
 {
-	size_t place = told_place(mailbox, uid);
 	return modseq <= mailbox->cursor.highestmodseq ||
-		(place < mailbox->n_told && mailbox->told[place].uid == uid &&
-			mailbox->told[place].modseq == modseq);
+		imap_mailbox_has_told(mailbox, uid, modseq);
+}
+
+bool imap_mailbox_has_told(const struct imap_mailbox *mailbox, uint32_t uid, uint64_t modseq)
+{
+	size_t place = told_place(mailbox, uid);
+	return place < mailbox->n_told && mailbox->told[place].uid == uid &&
+		mailbox->told[place].modseq == modseq;
 }
 
 void imap_mailbox_raise_watermark(struct imap_mailbox *mailbox)

@@ -52,6 +52,8 @@ struct imap_mailbox {
 	 * for changes since the cursor names them again. */
 	struct imap_mailbox_told *told;
 	size_t n_told, n_told_allocated;
+	bool has_forgotten; /* some of them, for they are of no worth any more; until the owner has
+			     * taken note */
 	struct imap_flag_sets *flag_sets;
 
 	/* How often in a row the server failed to give the data of what is new, and the message in
@@ -120,6 +122,13 @@ int imap_mailbox_note_told(struct imap_mailbox *mailbox, uint32_t uid, uint64_t 
 /* Whether the message's state with this modseq is known to have been told, which above the cursor's
  * modseq is not known of all. */
 bool imap_mailbox_was_told(const struct imap_mailbox *mailbox, uint32_t uid, uint64_t modseq);
+
+/* Whether the very state of the message that this modseq stands for is among those told above the
+ * cursor's. */
+bool imap_mailbox_has_told(const struct imap_mailbox *mailbox, uint32_t uid, uint64_t modseq);
+
+/* The server's highest modseq is this one: it may give those above it to other states. */
+void imap_mailbox_forget_told_above(struct imap_mailbox *mailbox, uint64_t modseq);
 
 /* The watermark goes up to one above the highest known UID (never down). */
 void imap_mailbox_raise_watermark(struct imap_mailbox *mailbox);

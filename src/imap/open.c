@@ -140,6 +140,7 @@ void open_code(struct imap_client *client, const struct imap_response *response)
 		open->uidnext = response->number;
 	} else if (response->code == IMAP_CODE_HIGHESTMODSEQ) {
 		open->highestmodseq = response->number;
+		imap_mailbox_forget_told_above(open->mailbox, response->number);
 	} else if (response->code == IMAP_CODE_NOMODSEQ) {
 		open->highestmodseq = 0;
 	}

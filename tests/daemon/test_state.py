@@ -242,6 +242,24 @@ def test_a_full_disk(life, bus, dovecot, ends_by):
     assert not bus.matching("FlagsChanged", since=mark)
 
 
+def test_killed_after_pushes(life, bus, dovecot):
+    """Until a command is answered the cursor says nothing of what was pushed, which has been told
+    all the same."""
+    mark = bus.mark()
+    dovecot.deliver(life.user, message("pushed"))
+    bus.wait(lambda: subjects(bus, mark) == ["pushed"])
+    with dovecot.client(life.user) as client:
+        client.select("INBOX")
+        client.store("2", "+FLAGS", "\\Flagged")
+    bus.wait_for_signal("FlagsChanged", since=mark)
+    # Its reply comes when nothing is left to be stored; no server is asked anything.
+    bus.call("Reload")
+    life.kill()
+    mark = bus.mark()
+    assert begin_again(life, bus, dovecot) == ["while away"]
+    assert not bus.matching("FlagsChanged", since=mark)
+
+
 def test_full_until_the_end(life, bus, dovecot):
     """What could not be stored is told again, and no more than that."""
     limit_size(life, 0)

@@ -10,8 +10,8 @@
  *                          daemon would know something of the server)
  *                          poll=SECONDS idle=SECONDS; cuts=N: so many places to cut at are enough;
  *                          strays: flags may be told of messages that were never told
- *   known NAME uidvalidity=N watermark=N modseq=N uidnext=N [flags] [all] UIDS=FLAGS...
- *                          a restored view; FLAGS is "-" for unread, "r" for read, or a list like
+ *   known NAME uidvalidity=N watermark=N modseq=N uidnext=N [flags] [all] [told=UID:MODSEQ]...
+ *         UIDS=FLAGS...    a restored view; FLAGS is "-" for unread, "r" for read, or a list like
  *                          \Seen,\Flagged
  *   watch NAME             what is watched when READY comes
  *   memory login=NAME [tells] [qresync] [utf8]

@@ -67,6 +67,61 @@ static void test_baseline(void **fixture)
 	runs_done(&runs);
 }
 
+static void put_told(void *userdata, uint32_t uid, uint64_t modseq)
+{
+	char *text = userdata;
+	size_t len = strlen(text);
+	snprintf(text + len, 100 - len, "%u:%llu ", uid, (unsigned long long)modseq);
+}
+
+static void assert_told(struct state *state, const struct state_key *key, const char *expected)
+{
+	char text[100] = "";
+	assert_int_equal(state_load_told(state, key, put_told, text), 0);
+	assert_string_equal(text, expected);
+}
+
+/* What was told above the cursor, until the cursor says it, or says that it is void. */
+static void test_told(void **fixture)
+{
+	(void)fixture;
+	struct state *state = open_state();
+	struct runs runs;
+	runs_init(&runs);
+	struct state_cursor cursor = {.uidvalidity = 2, .uidnext = 10, .highestmodseq = 40};
+	assert_told(state, &inbox, "");
+	state_put_baseline(state, &inbox, &cursor, &runs);
+	state_begin(state);
+	state_put_told(state, &inbox, 9, 41);
+	state_put_told(state, &inbox, UINT32_MAX, INT64_MAX);
+	state_put_told(state, &inbox, 7, 42);
+	state_put_told(state, &inbox, 9, 43);
+	state_put_told(state, &inbox, 8, UINT64_MAX); /* not a modseq */
+	state_put_told(state, &lists, 8, 50);
+	assert_int_equal(state_commit(state), 0);
+	state = state_close(state);
+
+	state = open_state();
+	assert_told(state, &inbox, "7:42 9:43 4294967295:9223372036854775807 ");
+	cursor.highestmodseq = 42;
+	state_put_cursor(state, &inbox, &cursor);
+	assert_told(state, &inbox, "9:43 4294967295:9223372036854775807 ");
+	state_forget_told(state, &inbox);
+	assert_told(state, &inbox, "");
+	state_put_told(state, &inbox, 9, 43);
+	cursor.highestmodseq = 0;
+	state_put_cursor(state, &inbox, &cursor);
+	assert_told(state, &inbox, "");
+	state_put_told(state, &inbox, 9, 43);
+	state_put_baseline(state, &inbox, &cursor, &runs);
+	assert_told(state, &inbox, "");
+	state_put_told(state, &inbox, 9, 43);
+	state_forget(state, &inbox);
+	assert_told(state, &inbox, "");
+	assert_told(state, &lists, "8:50 ");
+	state_close(state);
+}
+
 static void test_keys_are_apart(void **fixture)
 {
 	(void)fixture;
@@ -363,6 +418,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_teardown(test_empty, clear),
 		cmocka_unit_test_teardown(test_baseline, clear),
+		cmocka_unit_test_teardown(test_told, clear),
 		cmocka_unit_test_teardown(test_keys_are_apart, clear),
 		cmocka_unit_test_teardown(test_stopped_and_listed, clear),
 		cmocka_unit_test_teardown(test_bad_range, clear),

@@ -113,6 +113,10 @@ void views_restore(struct views *views, char *words)
 			view->cursor.has_flags = true;
 		} else if (strcmp(word, "all") == 0) {
 			view->announce_all = true;
+		} else if (strncmp(word, "told=", 5) == 0) {
+			char *modseq = NULL;
+			uint32_t uid = strtoul(word + 5, &modseq, 10);
+			imap_mailbox_note_told(view, uid, strtoull(modseq + 1, NULL, 10));
 		} else {
 			restore_messages(views, view, word);
 		}
