@@ -157,6 +157,10 @@ def test_harm_while_it_runs(life, bus, dovecot, harm):
     dovecot.deliver(life.user, message("before"))
     bus.wait(lambda: subjects(bus, mark) == ["before"])
     settle(bus)
+    if harm is truncate_log:
+        # The cursor that the first reply came with is written behind it, and a log that is cut
+        # meanwhile grows again over the cut.
+        settle(bus)
     harm(life.state / "mailidle.db")
     dovecot.deliver(life.user, message("after"))
     bus.wait(lambda: subjects(bus, mark) == ["before", "after"])
@@ -343,6 +347,7 @@ def test_a_state_that_can_be_read_alone(life, bus, dovecot, kind):
     else:
         run_on(life, kind)
     assert begin_again(life, bus, dovecot) == ["while away"]
+    life.wait_for_log("cannot be kept")
     assert life.log.count("cannot be kept") == 1
     stop(life, bus)
     life.command = command
