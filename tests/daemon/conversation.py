@@ -80,7 +80,7 @@ class Conversation:
             and self.capabilities is not None
             and self.watched is not None
             and boxes <= {self.watched}
-            and not any("all" in words for words in self.known)
+            and not any(re.match("all$|told=", word) for words in self.known for word in words)
             and not any(FOREIGN.match(line) for line in self.lines)
             # More than one caller may have waiting.
             and len(self._rests("> ")) <= 8
