@@ -71,7 +71,7 @@ def ranges(uids):
 
 
 class VastSession(Session):
-    def _on_open(self):
+    def _on_open(self, name):
         box = self.box
         modseq = f"[HIGHESTMODSEQ {box.highestmodseq}]" if self.has_modseq else "[NOMODSEQ]"
         return [
