@@ -109,6 +109,7 @@ struct accounts {
 	bool is_shutting_down;
 	uint64_t cut;                    /* when what is still connected is cut; USEC_NEVER */
 	bool is_behind;                  /* the state lacks something of an account or mailbox */
+	bool is_catching_up;             /* ... and what it lacked is on its way there */
 	bool may_have_lost;              /* the state is to be asked what it has lost */
 	uint64_t catch_up_at;            /* what the state lacks is stored not before this */
 	struct account *removed_account; /* the event popped last tells its end */

@@ -415,6 +415,15 @@ static void catch_up(struct accounts *accounts)
 		}
 	}
 	accounts->is_behind = is_left;
+	accounts->is_catching_up = true;
+}
+
+static void note_caught_up(struct accounts *accounts)
+{
+	if (accounts->is_catching_up && !accounts->is_behind && accounts->queue.n == 0) {
+		accounts->is_catching_up = false;
+		log_info(NULL, NULL, "the state lacks nothing any more");
+	}
 }
 
 static void commit(struct accounts *accounts)
@@ -422,6 +431,7 @@ static void commit(struct accounts *accounts)
 	int error = notice_queue_commit(&accounts->queue);
 	accounts->may_have_lost = false;
 	if (error == 0) {
+		note_caught_up(accounts);
 		return;
 	}
 	note_loss(accounts);
