@@ -57,10 +57,11 @@ void take_words(struct imap_client *client, const char *words)
 		client_fail_memory(client);
 		return;
 	}
-	for (const char *p = words; *p != '\0';) {
+	/* A server may name empty words, in quotes. */
+	for (const char *p = words + strspn(words, " "); *p != '\0'; p += strspn(p, " ")) {
 		size_t len = strcspn(p, " ");
 		spans[n++] = (struct span){.data = (const uint8_t *)p, .len = len};
-		p += len + (p[len] == ' ');
+		p += len;
 	}
 	take_capabilities(client, spans, n);
 	free(spans);
@@ -508,7 +509,8 @@ static void authenticate(struct imap_client *client)
 	}
 	if (mechanism) {
 		put_authenticate(client, mechanism);
-	} else if (client->credentials.kind == IMAP_SECRET_PASSWORD && client->credentials.secret) {
+	} else if (client->credentials.kind == IMAP_SECRET_PASSWORD && client->credentials.secret &&
+		!client->without_plus) {
 		put_login(client);
 	} else {
 		client_fail(client, FAILURE_NOT_SUPPORTED, "the server offers no mechanism for %s",
