@@ -699,14 +699,14 @@ void follow_fetch(struct imap_client *client, const struct imap_response *respon
 	if (!open->mailbox) {
 		return;
 	}
+	if (open->stage == OPEN_NOTHING && (!open->by_qresync || open->awaits_closed)) {
+		return; /* of the mailbox that was open before, whose modseqs are others */
+	}
 	if (message->modseq > open->seen_modseq) {
 		open->seen_modseq = message->modseq;
 	}
 	if (open->stage == OPEN_SCAN && commands_awaiting(client, KIND(FETCH_FLAGS))) {
 		scan_fetch(client, message);
-		return;
-	}
-	if (open->stage == OPEN_NOTHING && (!open->by_qresync || open->awaits_closed)) {
 		return;
 	}
 	if (!(message->items & IMAP_ITEM_UID)) {
