@@ -366,8 +366,7 @@ static void write_command(struct imap_client *client, struct command *command)
 	}
 	command->is_sent = true;
 	command->deadline = client->now + COMMAND_USEC;
-	client->is_astray =
-		client->is_astray && (command->is_guess || command->kind != COMMAND_OPEN);
+	client->is_astray = client->is_astray && command->kind != COMMAND_OPEN;
 }
 
 /* Whether all of them are on the wire then. */

@@ -757,6 +757,14 @@ void cycle_advance(struct imap_client *client)
 		}
 		return;
 	}
+	bool lists_by_number = client->open.stage == OPEN_SCAN && !client->open.scan_by_search &&
+		client->open.exists > 0;
+	if (lists_by_number && guesses_are_sent(client)) {
+		/* It is never guessed; and the numbers are others when EXPUNGE comes among the
+		 * answers to what was sent in vain. */
+		guesses_void(client);
+		return;
+	}
 	/* A flight may come to nothing (a request that is refused at once); then the next one. */
 	do {
 		put_flight(client);

@@ -181,6 +181,7 @@ static bool is_of_mailbox(const struct imap_response *response)
 static void handle_untagged(struct imap_client *client, const struct imap_response *response)
 {
 	struct request *request;
+	guess_heard(client, response);
 	if (client->is_astray && is_of_mailbox(response)) {
 		return;
 	}
@@ -281,7 +282,7 @@ void handle_response(struct imap_client *client, const struct imap_response *res
 		take_capabilities(client, response->words, response->n_words);
 		return;
 	}
-	if (client->state >= IMAP_STATE_COMPRESS) {
+	if (client->is_authenticated) {
 		handle_untagged(client, response);
 	}
 }

@@ -230,6 +230,7 @@ struct notify {
 	struct others covered; /* those of the one in force */
 	unsigned int items;    /* of new messages, as was said last */
 	bool was_sent;
+	bool was_guessed; /* ... in vain: it is in force there all the same */
 	bool is_stale;    /* it is to be said anew */
 	bool is_alone;    /* the server refused the others: the open mailbox alone */
 	bool is_in_force; /* new messages of the watched mailbox come with their data */
@@ -428,6 +429,9 @@ void guess_meet(struct imap_client *client, struct command *command);
 /* A guess was answered before its turn came; it is in no list any more. */
 void guess_answered(struct imap_client *client, const struct command *guess,
 	const struct imap_response *response);
+/* Untagged data: RFC 9051 section 5.5 lets a server open a mailbox before it has answered ID. What
+ * it says of it before the turn of EXAMINE has come is for nobody, so the guess is void. */
+void guess_heard(struct imap_client *client, const struct imap_response *response);
 /* An IDLE on the wire that has not been ended; NULL. */
 struct command *guess_awaiting_continuation(const struct imap_client *client);
 

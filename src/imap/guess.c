@@ -217,6 +217,18 @@ void guesses_void(struct imap_client *client)
 			command_name(guess->kind));
 		/* A mailbox that nobody opened is open then, and what is said is about it. */
 		client->is_astray = client->is_astray || guess->kind == COMMAND_OPEN;
+		client->notify.was_guessed =
+			client->notify.was_guessed || guess->kind == COMMAND_NOTIFY;
+	}
+}
+
+void guess_heard(struct imap_client *client, const struct imap_response *response)
+{
+	bool is_of_opening = response->kind == IMAP_RESPONSE_EXISTS ||
+		response->kind == IMAP_RESPONSE_VANISHED || response->kind == IMAP_RESPONSE_FETCH;
+	if (is_of_opening && guesses_are_sent(client) &&
+		list_entry(client->guesses.next, struct command, link)->kind == COMMAND_OPEN) {
+		guesses_void(client);
 	}
 }
 

@@ -220,7 +220,8 @@ static void put_notify(struct imap_client *client)
 {
 	struct notify *notify = &client->notify;
 	others_done(&notify->asked);
-	if (notify->is_in_force) {
+	bool is_first = !notify->is_in_force && !notify->was_guessed;
+	if (!is_first) {
 		/* Dovecot 2.3 says OK to another NOTIFY SET, and then loses most of what it is to
 		 * push. What happens between the two, the STATUS and the look find. */
 		command_put(client, COMMAND_NOTIFY_NONE, NULL, "NOTIFY NONE");
@@ -228,8 +229,14 @@ static void put_notify(struct imap_client *client)
 	}
 	notify->items = new_mail_items(client);
 	notify->was_sent = true;
-	notify->is_stale = false;
+	notify->was_guessed = notify->is_stale = false;
 	put_command(client, &notify->asked);
+	if (is_first && notify->was_guessed && !client_is_over(client)) {
+		/* It turns out that another one was guessed. This one's tag was never seen. */
+		client->n_commands--;
+		command_free(list_entry(client->commands.prev, struct command, link));
+		put_notify(client);
+	}
 }
 
 static void tell_notify(struct imap_client *client)
