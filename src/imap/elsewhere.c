@@ -64,6 +64,7 @@ bool elsewhere_take(struct imap_client *client, const struct imap_response *resp
 		status->has_uidnext && status->has_highestmodseq &&
 		imap_mailbox_is_as_said(request->mailbox, status->uidvalidity, status->uidnext,
 			status->messages, status->highestmodseq);
+	request->is_changed = !request->is_unchanged;
 	return true;
 }
 

@@ -137,6 +137,7 @@ struct request {
 	unsigned int n_pending; /* commands on the wire */
 	bool has_raw;           /* fetch_raw: the message came */
 	bool is_unchanged;      /* refresh: STATUS says that nothing happened */
+	bool is_changed;        /* ... or that something did, which may have been a push */
 	struct imap_list_item *list;
 	size_t n_list, n_list_allocated;
 	struct failure failure; /* the first */
@@ -533,6 +534,8 @@ bool notify_takes(struct imap_client *client, const struct imap_message *message
 /* is_answer: a request asked for it, too. */
 void notify_take_status(
 	struct imap_client *client, const struct imap_response *response, bool is_answer);
+/* What STATUS said of a mailbox was taken for an answer, and whoever asked wants it no more. */
+void notify_unheard(struct imap_client *client, const char *name);
 /* The open mailbox is being left. */
 void notify_leave(struct imap_client *client);
 /* A COMMAND_CHECK was answered. */

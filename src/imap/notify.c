@@ -446,6 +446,15 @@ void notify_take_status(
 	}
 }
 
+void notify_unheard(struct imap_client *client, const char *name)
+{
+	struct other *other = others_find(&client->notify.covered, name);
+	if (other) {
+		other->has_changed = other->elsewhere.is_push = true;
+		client->notify.has_changes = true;
+	}
+}
+
 static void tell_others(struct imap_client *client)
 {
 	struct others *others = &client->notify.covered;

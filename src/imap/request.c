@@ -757,6 +757,9 @@ void imap_client_cancel(struct imap_client *client, uint64_t id, uint64_t now)
 	LIST_FOR_EACH_SAFE (node, &client->requests) {
 		struct request *request = list_entry(node, struct request, link);
 		if (request->id == id) {
+			if (request->is_changed && request->stage != REQUEST_STARTED) {
+				notify_unheard(client, request->mailbox->name);
+			}
 			request_free(client, request);
 		}
 	}
