@@ -116,7 +116,7 @@ def versions(top, programs):
 def machine():
     return (
         f"{datetime.date.today()}, {processor()}, {os.cpu_count()} cores, "
-        f"Linux {os.uname().release}, load {os.getloadavg()[0]:.1f}"
+        f"Linux {os.uname().release.partition('-')[0]}, load {os.getloadavg()[0]:.1f}"
     )
 
 

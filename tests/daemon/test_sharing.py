@@ -107,6 +107,14 @@ def test_a_wrong_password_is_shown_to_the_server_once(daemon, bus, dovecot, fold
     assert trace.count(" AUTHENTICATE ") + trace.count(" LOGIN ") == 1
 
 
+def await_nobody(server, bus, user):
+    """Dovecot forgets a connection a little after its end."""
+    bus.wait(
+        lambda: user.name not in server.doveadm("who", "-1", user.name),
+        what=f"the server to forget the connections of {user.name}",
+    )
+
+
 def test_a_server_that_allows_one_connection(daemon, bus):
     # One, because Dovecot counts who is logged in already: of logins at the same moment it lets in
     # all. Our first login is alone.
@@ -114,7 +122,9 @@ def test_a_server_that_allows_one_connection(daemon, bus):
         user = server.user_without("NOTIFY")
         names = ("INBOX", "Sent", "Drafts", "Trash")
         for name in names:
+            await_nobody(server, bus, user)
             server.append(user, message(f"old in {name}"), name)
+        await_nobody(server, bus, user)
         running = daemon(Account("work", server, user, names))
         for name in names:
             bus.wait_for_state("work", name, timeout=30)
