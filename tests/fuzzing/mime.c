@@ -162,5 +162,5 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 }
 
 #ifdef FUZZ_REPLAY
-#include "tests/fuzz/replay.h"
+#include "tests/fuzzing/replay.h"
 #endif

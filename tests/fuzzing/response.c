@@ -4,7 +4,6 @@
  * files and folders given; without, LLVMFuzzerTestOneInput() is for libFuzzer (clang
  * -fsanitize=fuzzer).
  */
-#include <dirent.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -51,59 +50,5 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 }
 
 #ifdef FUZZ_REPLAY
-
-static bool replay_file(const char *path)
-{
-	static uint8_t buffer[1 << 20];
-	FILE *file = fopen(path, "rb");
-	size_t len;
-
-	if (!file) {
-		perror(path);
-		return false;
-	}
-	len = fread(buffer, 1, sizeof(buffer), file);
-	fclose(file);
-	LLVMFuzzerTestOneInput(buffer, len);
-	return true;
-}
-
-static bool replay_folder(const char *path, DIR *folder)
-{
-	const struct dirent *entry;
-	unsigned int n = 0;
-	bool ok = true;
-
-	while ((entry = readdir(folder))) {
-		char *name;
-
-		if (entry->d_name[0] == '.') {
-			continue;
-		}
-		if (asprintf(&name, "%s/%s", path, entry->d_name) < 0) {
-			return false;
-		}
-		ok = replay_file(name) && ok;
-		free(name);
-		n++;
-	}
-	printf("%s: %u files\n", path, n);
-	return ok && n > 0;
-}
-
-int main(int argc, char **argv)
-{
-	bool ok = argc > 1;
-
-	for (int i = 1; i < argc; i++) {
-		DIR *folder = opendir(argv[i]);
-
-		ok = (folder ? replay_folder(argv[i], folder) : replay_file(argv[i])) && ok;
-		if (folder) {
-			closedir(folder);
-		}
-	}
-	return ok ? EXIT_SUCCESS : EXIT_FAILURE;
-}
-
+#include "tests/fuzzing/replay.h"
 #endif
