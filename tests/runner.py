@@ -101,7 +101,7 @@ def run_daemon_tests(folder, temporary_folder, selection, count):
     done = subprocess.run(
         [
             *("/usr/bin/python3", "-B", "-m", "pytest", "-p", "no:cacheprovider", "-q"),
-            *("-n", N_WORKERS, f"--junit-xml={results}", "--rootdir", TOP / "tests"),
+            *("-n", N_WORKERS, "--dist=loadgroup", f"--junit-xml={results}", "--rootdir", TOP / "tests"),
             *selection,
         ],
         cwd=TOP,

@@ -263,6 +263,13 @@ static int verify_resumed(struct tls *tls)
 	return is_vouched_for ? 0 : check(tls);
 }
 
+/* RFC 8996: as little to be trusted as somebody else's certificate. */
+static void tell_too_old(struct failure *failure)
+{
+	failure_set(failure, FAILURE_CERTIFICATE_INVALID,
+		"the server speaks no version of TLS later than 1.1, which are not secure");
+}
+
 static void tell(const struct tls *tls, int r, struct failure *failure)
 {
 	if (failure_is_set(failure)) {
@@ -280,11 +287,21 @@ static void tell(const struct tls *tls, int r, struct failure *failure)
 		wire_tell(tls->wire, failure);
 		break;
 	case GNUTLS_E_FATAL_ALERT_RECEIVED:
+		if (gnutls_alert_get(tls->session) == GNUTLS_A_PROTOCOL_VERSION) {
+			tell_too_old(failure);
+			break;
+		}
 		failure_set(failure, FAILURE_PROTOCOL_ERROR, "the server refused TLS: %s",
 			gnutls_alert_get_name(gnutls_alert_get(tls->session)));
 		break;
-	case GNUTLS_E_UNEXPECTED_PACKET_LENGTH:
 	case GNUTLS_E_UNSUPPORTED_VERSION_PACKET:
+		if (gnutls_handshake_get_last_in(tls->session) ==
+			GNUTLS_HANDSHAKE_SERVER_HELLO) {
+			tell_too_old(failure);
+			break;
+		}
+		/* fall through */
+	case GNUTLS_E_UNEXPECTED_PACKET_LENGTH:
 	case GNUTLS_E_UNEXPECTED_PACKET:
 		failure_set(failure, FAILURE_PROTOCOL_ERROR,
 			"what the server says is no TLS, or none later than 1.1: %s",

@@ -21,6 +21,7 @@ import socket
 import ssl
 import struct
 import threading
+import warnings
 
 from servers import Certificates, ports
 from servers.base import User
@@ -114,15 +115,35 @@ class Wire:
         self._certificates = certificates
         self._buffer = b""
         self._is_over = False
+        self.is_secure = False
         self.said = []
+        self.in_clear = b""  # what the client said before TLS, if there is any
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.settimeout(SECONDS)
 
-    def secure(self):
-        """The handshake, at once or after STARTTLS."""
+    def be_patient(self):
+        """The client may be silent for ever."""
+        self._socket.settimeout(None)
+
+    def secure(self, bad=None, newest=None):
+        """The handshake, at once or after STARTTLS. bad: a certificate of tests/certificates that
+        is refused; newest: the newest version of TLS that is offered, like "TLSv1_1"."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(self._certificates.chain, self._certificates.key)
+        if bad or newest:
+            # Weak keys and old versions, too.
+            context.set_ciphers("DEFAULT:@SECLEVEL=0")
+        if newest:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                context.minimum_version = ssl.TLSVersion.TLSv1
+                context.maximum_version = ssl.TLSVersion[newest]
+        if bad:
+            pair = self._certificates.folder / "bad" / bad
+            context.load_cert_chain(f"{pair}.pem", f"{pair}.key")
+        else:
+            context.load_cert_chain(self._certificates.chain, self._certificates.key)
         self._socket = context.wrap_socket(self._socket, server_side=True)
+        self.is_secure = True
 
     def read(self, n):
         """So many octets of the client: a literal, say."""
@@ -152,11 +173,21 @@ class Wire:
         self.said.append(line.decode(errors="surrogateescape"))
         return self.said[-1]
 
+    def rest(self):
+        """All that the client says until it leaves."""
+        while octets := self._receive():
+            self._buffer += octets
+        left, self._buffer = self._buffer, b""
+        return left
+
     def _receive(self):
         try:
-            return self._socket.recv(65536)
+            octets = self._socket.recv(65536)
         except (ConnectionError, ssl.SSLError):
             return b""
+        if not self.is_secure:
+            self.in_clear += octets
+        return octets
 
     def expect(self, pattern):
         """The client's next line, which must match all of the pattern; returns the match."""
