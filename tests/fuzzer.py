@@ -23,7 +23,7 @@ from workplace import TOP, BuildError, build, locked
 FOLDER = TOP / "build/fuzz"
 KEPT = TOP / "tests/fuzzing/corpus"
 CONVERSATIONS = TOP / "tests/conversations"
-DICTIONARY = TOP / "tests/fuzzing/imap.dict"
+DICTIONARY = TOP / "tests/fuzzing/words.dict"
 N_AT_A_TIME = 2
 # A target that stops so often is not restarted.
 N_FINDINGS_MAX = 5
@@ -34,6 +34,7 @@ OPTIONS = [
 LIMITS = ["-timeout=10", "-rss_limit_mb=2048", "-malloc_limit_mb=256", "-print_final_stats=1"]
 # What a target has beside the corpus of its name: (the longest input, further seeds).
 TARGETS = {
+    "engine": (8192, (CONVERSATIONS,)),
     "mime": (4096, ()),
     "response": (4096, (FOLDER / "seeds/response",)),
 }

@@ -32,5 +32,6 @@ void views_restore(struct views *views, char *words);
 
 void views_take(struct views *views, const struct imap_event *event);
 
-/* Whenever everything must have been told. */
+/* Whenever everything must have been told: of one view, or of all. */
+void views_check_one(struct views *views, size_t index);
 void views_check(struct views *views);
