@@ -35,6 +35,8 @@ LIMITS = ["-timeout=10", "-rss_limit_mb=2048", "-malloc_limit_mb=256", "-print_f
 # What a target has beside the corpus of its name: (the longest input, further seeds).
 TARGETS = {
     "engine": (8192, (CONVERSATIONS,)),
+    "message": (4096, (FOLDER / "seeds/message", KEPT / "response")),
+    "config": (4096, ()),
     "mime": (4096, ()),
     "response": (4096, (FOLDER / "seeds/response",)),
 }
@@ -106,14 +108,20 @@ def said_by_server(conversation):
 
 
 def write_seeds():
-    """The server's side of every conversation, for the parser: whole, and with narrow limits."""
-    folder = FOLDER / "seeds/response"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    """The server's side of every conversation: for the parser, also with literals in chunks; what
+    it has of messages, for those who show them."""
+    shutil.rmtree(FOLDER / "seeds", ignore_errors=True)
+    for name in ("response", "message"):
+        (FOLDER / "seeds" / name).mkdir(parents=True)
     for conversation in sorted(CONVERSATIONS.glob("*.txt")):
         said = said_by_server(conversation)
-        (folder / conversation.stem).write_bytes(b"\x00\x06" + said)
-        (folder / f"{conversation.stem}-streaming").write_bytes(b"\x01\x2f" + said)
+        for name, octets in (
+            (f"response/{conversation.stem}", b"\x00\x06" + said),
+            (f"response/{conversation.stem}-streaming", b"\x01\x2f" + said),
+            (f"message/{conversation.stem}", said if b" FETCH (" in said else b""),
+        ):
+            if octets:
+                (FOLDER / "seeds" / name).write_bytes(octets)
 
 
 # -- fuzzing --

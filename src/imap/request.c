@@ -97,6 +97,9 @@ void request_end(struct imap_client *client, struct request *request)
 }
 
 static void request_fail(struct imap_client *client, struct request *request,
+	enum failure_kind kind, const char *format, ...) __attribute__((format(printf, 4, 5)));
+
+static void request_fail(struct imap_client *client, struct request *request,
 	enum failure_kind kind, const char *format, ...)
 {
 	char text[256];

@@ -10,40 +10,11 @@
 
 #include "mime/header.h"
 #include "mime/text.h"
-#include "util/text.h"
+#include "tests/fuzzing/check.h"
 
 #define LIMIT 200
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
-
-static void require(bool condition)
-{
-	if (!condition) {
-		abort();
-	}
-}
-
-static size_t count_characters(const char *text)
-{
-	size_t n = 0;
-
-	for (; *text != '\0'; text++) {
-		n += ((unsigned char)*text & 0xc0) != 0x80;
-	}
-	return n;
-}
-
-static void require_clean(const char *text, bool has_lines)
-{
-	struct span span = span_of(text);
-
-	while (span.len > 0) {
-		const uint32_t c = text_next(&span);
-
-		require(c != TEXT_INVALID && !text_is_deceptive(c));
-		require(!text_is_control(c) || (has_lines && (c == '\n' || c == '\t')));
-	}
-}
 
 static void read_header(struct span octets)
 {
@@ -51,11 +22,11 @@ static void read_header(struct span octets)
 	char *id = mime_message_id(octets);
 	int64_t seconds;
 
-	require(text != NULL);
+	require(text != NULL, "no header");
 	require_clean(text, false);
-	require(count_characters(text) <= LIMIT);
+	require(count_characters(text) <= LIMIT, "a header that is too long");
 	if (id != NULL) {
-		require(id[0] != '\0' && count_characters(id) <= 998);
+		require(id[0] != '\0' && count_characters(id) <= 998, "an identifier that is none");
 		require_clean(id, false);
 	}
 	mime_date_parse(octets, &seconds);
@@ -81,10 +52,11 @@ static void read_part(
 	char *text = mime_part_text(&part, octets, LIMIT);
 	char *preview;
 
-	require(text != NULL && strlen(text) <= LIMIT);
+	require(text != NULL && strlen(text) <= LIMIT, "a text that is too long");
 	require_clean(text, true);
 	preview = mime_preview(text, LIMIT / 4);
-	require(preview != NULL && count_characters(preview) <= LIMIT / 4);
+	require(preview != NULL && count_characters(preview) <= LIMIT / 4,
+		"a preview that is too long");
 	require_clean(preview, false);
 	free(preview);
 	free(text);
@@ -113,8 +85,9 @@ static void read_file_name(struct span octets)
 		octets.len -= used;
 	}
 	name = mime_file_name(parameters, n / 2, parameters + n / 2, n - n / 2);
-	require(name != NULL && strlen(name) <= 255);
-	require(strpbrk(name, "/\\") == NULL && strcmp(name, "..") != 0);
+	require(name != NULL && strlen(name) <= 255, "a file name that is too long");
+	require(strpbrk(name, "/\\") == NULL && strcmp(name, "..") != 0,
+		"a file name that leaves its folder");
 	require_clean(name, false);
 	free(name);
 }
