@@ -97,6 +97,15 @@
 /* The contract gives us 2 s from SIGTERM on; the accounts take 1.5 s at most. */
 #define STOP_USEC (1700 * USEC_PER_MSEC)
 
+/* Newer than some kernels' headers. */
+#ifndef PR_SET_MDWE
+#define PR_SET_MDWE              65
+#define PR_MDWE_REFUSE_EXEC_GAIN (1UL << 0)
+#endif
+#ifndef PR_MDWE_NO_INHERIT
+#define PR_MDWE_NO_INHERIT (1UL << 1)
+#endif
+
 struct daemon {
 	struct options options;
 	char *config_path;
@@ -131,9 +140,14 @@ static void harden(void)
 	if (setrlimit(RLIMIT_CORE, &(struct rlimit){0}) < 0) {
 		log_warning(NULL, NULL, "core dumps cannot be forbidden: %s", strerror(errno));
 	}
-	if (!MAILIDLE_DUMPABLE && prctl(PR_SET_DUMPABLE, 0) < 0) {
+	if (MAILIDLE_DUMPABLE) {
+		return;
+	}
+	if (prctl(PR_SET_DUMPABLE, 0) < 0) {
 		log_warning(NULL, NULL, "our memory cannot be closed: %s", strerror(errno));
 	}
+	/* Since Linux 6.6, and not for what a password command runs, which may well compile. */
+	(void)prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN | PR_MDWE_NO_INHERIT, 0, 0, 0);
 }
 
 /* The file of the command line has to be there, the default one has not. problems: not empty where
