@@ -295,8 +295,7 @@ static void tell(const struct tls *tls, int r, struct failure *failure)
 			gnutls_alert_get_name(gnutls_alert_get(tls->session)));
 		break;
 	case GNUTLS_E_UNSUPPORTED_VERSION_PACKET:
-		if (gnutls_handshake_get_last_in(tls->session) ==
-			GNUTLS_HANDSHAKE_SERVER_HELLO) {
+		if (gnutls_handshake_get_last_in(tls->session) == GNUTLS_HANDSHAKE_SERVER_HELLO) {
 			tell_too_old(failure);
 			break;
 		}

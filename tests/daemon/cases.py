@@ -14,6 +14,10 @@ language, a line each:
                          matches (without its tag), which is left to the case
     answer until REGEX   the same on a connection that is greeted
     serve                from here on the connection is served as usual, whatever the client says
+    idle                 serve until IDLE, and the mailbox is idle
+    box UID...           what lies in the mailbox from now on
+    alive                the connection is still good: a Refresh over it succeeds; from here on it
+                         is served as usual
     S: LINE              the server says LINE CRLF; \\xHH is an octet, $tag the tag of the client's
                          last command
     S+ TEXT              the same without CRLF
@@ -232,9 +236,9 @@ class Play:
         self.case = case
         self.name = f"case{stage.n_played}"
         self.wire = None
+        self.session = None
         self.tag = ""
         self.calls = []
-        self.is_recovering = False
         options = {name.replace("-", "_"): value for name, value in case.options.items()}
         security = options.pop("security", "plain")
         secret = options.pop("secret", "password-file")
@@ -278,25 +282,45 @@ class Play:
         uids = [int(uid) for rest in rests for uid in rest.split()] if rests else [1]
         return Box({uid: [] for uid in uids})
 
-    def session(self):
+    def new_session(self):
         words = self.case.rests("capabilities")
-        capabilities = words[-1] if words and not self.is_recovering else CAPABILITIES
-        return Session(self.wire, self.box(), capabilities)
+        return Session(self.wire, self.box(), words[-1] if words else CAPABILITIES)
 
     # The server.
 
     def accept(self, rest):
         assert not rest
         self.wire = self.server.accept()
+        self.session = self.new_session()
 
-    def serve_until(self, rest):
+    def serve(self, rest):
         if not rest:
-            self.server.start(self._serve_all, self.session())
+            self.server.start(self._serve_all, self.session)
             return
-        self.tag = self.session().serve_until(rest.removeprefix("until "))
+        self.session.greet()
+        self.answer(rest)
 
-    def answer_until(self, rest):
-        self.tag = self.session().answer_until(rest.removeprefix("until "))
+    def answer(self, rest):
+        pattern = rest.removeprefix("until ")
+        self.tag = self.session.answer_until(pattern)
+        if pattern == "IDLE":
+            self.session.begin_idle(self.tag)
+
+    def idle(self, rest):
+        self.serve("until IDLE")
+        self.line("+ idling")
+        self.expect("State idle")
+
+    def change_box(self, rest):
+        self.session.box.messages = {int(uid): [] for uid in rest.split()}
+        self.session.box.uidnext = max(self.session.box.messages, default=0) + 1
+
+    def alive(self, rest):
+        n = len(self.server.wires)
+        self.serve("")
+        self.call('Refresh "$account" "INBOX"')
+        self.reply("")
+        assert len(self.server.wires) == n
 
     def _serve_all(self, session):
         with contextlib.suppress(OSError, EOFError):
@@ -490,7 +514,6 @@ class Play:
             wire.end()
         # Start is for what has ended.
         self.bus.wait(lambda: self.shown()["State"] != "idle", what="the end to be noticed")
-        self.is_recovering = True
         box = self.box()
         uid = max(box.uids(), default=0) + 1000
         box.add(uid)
@@ -516,8 +539,11 @@ class Play:
         "messages": prepare,
         "capabilities": prepare,
         "accept": accept,
-        "serve": serve_until,
-        "answer": answer_until,
+        "serve": serve,
+        "answer": answer,
+        "idle": idle,
+        "box": change_box,
+        "alive": alive,
         "S:": line,
         "S+": say,
         "S*": say_often,

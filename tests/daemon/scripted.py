@@ -298,6 +298,10 @@ class Session:
         self.wire.tell("+ idling")
         return self
 
+    def begin_idle(self, tag):
+        """The test has answered IDLE itself."""
+        self._idle = tag
+
     def answer_until(self, pattern=None):
         """The same on a connection that is greeted. Without a pattern: until the client leaves."""
         while (line := self.wire.line()) is not None:
