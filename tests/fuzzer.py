@@ -37,6 +37,7 @@ TARGETS = {
     "engine": (8192, (CONVERSATIONS,)),
     "message": (4096, (FOLDER / "seeds/message", KEPT / "response")),
     "config": (4096, ()),
+    "bus": (4096, ()),
     "mime": (4096, ()),
     "response": (4096, (FOLDER / "seeds/response",)),
 }

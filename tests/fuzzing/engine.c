@@ -24,6 +24,9 @@
 #include "tests/unit/views.h"
 #include "util/clock.h"
 
+/* Of every secret, so that none is a word that also stands elsewhere. */
+#define SECRET_BEGINS "Xy7#"
+
 enum {
 	N_LINES_HIGHEST = 2000,
 	N_REPEATED_HIGHEST = 200,
@@ -65,12 +68,10 @@ static bool has(struct span span, const char *text)
 
 /* -- what must hold -- */
 
-/* A secret that is a word of everyday use cannot be looked for. */
+/* Whether it can be known that it was ours to keep. */
 static bool is_telltale(const struct session *session)
 {
-	return strlen(session->password) >= 6 && strspn(session->password, " ") == 0 &&
-		strcmp(session->password, session->user) != 0 &&
-		!has(bytes_span(&session->heard), session->password);
+	return session->password[0] != '\0' && !has(bytes_span(&session->heard), session->password);
 }
 
 static void check_trace(struct session *session)
@@ -549,8 +550,13 @@ static void set_option(struct session *session, const char *word)
 		free(session->user);
 		session->user = script_expand(word + 5, 0, &len);
 	} else if (strncmp(word, "password=", 9) == 0) {
+		char *given = script_expand(word + 9, 0, &len);
+
 		free(session->password);
-		session->password = script_expand(word + 9, 0, &len);
+		require(asprintf(&session->password, "%s%s", given[0] ? SECRET_BEGINS : "",
+				given) >= 0,
+			"no memory");
+		free(given);
 	} else if (strncmp(word, "auth=", 5) == 0) {
 		options->auth =
 			strcmp(word + 5, "login") == 0 ? "login" : imap_sasl_canonical(word + 5);
@@ -693,8 +699,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 			.idle_timeout_usec = 9 * USEC_PER_MINUTE,
 			.poll_interval_usec = 5 * USEC_PER_MINUTE},
 		.user = strdup("jo"),
-		/* No word that a failure has. */
-		.password = strdup("correct horse"),
+		.password = strdup(SECRET_BEGINS "secret"),
 		.views = {.has_strays = true}};
 	char *text = strndup((const char *)data, len);
 	char *rest = text, *line;
