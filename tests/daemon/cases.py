@@ -28,7 +28,13 @@ language, a line each:
     end / reset          the server ends the connection
     gone                 the client ends it, and says nothing before (in clear text where TLS is
                          asked for: nothing but what is harmless)
-    call METHOD JSON...  a call on the bus, whose arguments are JSON; "$account" is the case's
+    call METHOD JSON...  a call on the bus, whose arguments are JSON; "$account" is the case's;
+                         {"repeat": THING, "times": N} is a list, or a text, of so many, in which
+                         "%n" is the count from 1; {"first": N, "last": N} are numbers
+    calls N METHOD JSON...  so many of them at once
+    replies N            of the next N calls
+    drained N            the same, whether they succeeded or not
+    refused N NAME       the last N calls are answered by this error, before all others
     reply JSON           of the last call, which is waited for
     error NAME /REGEX/   the same where it is an error
     expect PROPERTY VALUE   what the mailbox shows within 10 s
@@ -141,6 +147,18 @@ def octets(text):
     return b"".join(
         character.encode("latin-1" if ord(character) < 256 else "utf-8") for character in text
     )
+
+
+def expanded(value):
+    """An argument of a call."""
+    if not isinstance(value, dict):
+        return value
+    if "first" in value:
+        return list(range(value["first"], value["last"] + 1))
+    thing, times = value["repeat"], value["times"]
+    if isinstance(thing, str):
+        return thing * times
+    return [str(thing[0]).replace("%n", str(i)) for i in range(1, times + 1)]
 
 
 class Bystander:
@@ -387,15 +405,40 @@ class Play:
     # Callers.
 
     def call(self, rest):
-        member, _, rest = rest.partition(" ")
+        self.call_often("1 " + rest)
+
+    def call_often(self, rest):
+        n, member, rest = f"{rest} ".split(" ", 2)
         decoder = json.JSONDecoder()
         arguments = []
         while rest := rest.strip():
             value, end = decoder.raw_decode(rest)
-            arguments.append(self.name if value == "$account" else value)
+            arguments.append(self.name if value == "$account" else expanded(value))
             rest = rest[end:]
         signature = SIGNATURES.get(member, "s" * len(arguments))
-        self.calls.append(self.bus.send(member, signature, *arguments))
+        for _ in range(int(n)):
+            self.calls.append(self.bus.send(member, signature, *arguments))
+
+    def refused(self, rest):
+        """The newest of them are, at once; the older ones wait."""
+        n, name = rest.split()
+        for call in reversed(self.calls[-int(n) :]):
+            try:
+                check(call.result(5))
+            except BusError as error:
+                assert error.name == name, f"{error}"
+                continue
+            raise AssertionError("it was answered")
+        del self.calls[-int(n) :]
+
+    def drained(self, rest):
+        for _ in range(int(rest)):
+            with contextlib.suppress(BusError):
+                self.reply("")
+
+    def replies(self, rest):
+        for _ in range(int(rest)):
+            self.reply("")
 
     def reply(self, rest):
         values = plain(check(self.calls.pop(0).result(25)).body)
@@ -553,6 +596,10 @@ class Play:
         "reset": reset,
         "gone": gone,
         "call": call,
+        "calls": call_often,
+        "replies": replies,
+        "refused": refused,
+        "drained": drained,
         "reply": reply,
         "error": error,
         "expect": expect,
