@@ -39,6 +39,13 @@ language, a line each:
     error NAME /REGEX/   the same where it is an error
     expect PROPERTY VALUE   what the mailbox shows within 10 s
     expect Error NAME /REGEX/
+    mail PART TEXT       a message comes (UID 2, if one was there), whose envelope has TEXT as its
+                         subject, date, message-id or in-reply-to; as its from or to (a list of
+                         addresses, as on the wire); or is TEXT (envelope). From here on the
+                         connection is served as usual
+    mail* N PART TEXT    TEXT is N times there
+    clean UID KEY N      the text, or each text in the list, is of one line without anything that
+                         would deceive a reader, and has N characters at most
     new UID KEY=JSON...  the message is told in a NewMail, with these values
     none UID             it is not told (so far; put it behind something that comes later)
     hidden TEXT          TEXT is neither in the log above debug nor on the bus
@@ -147,6 +154,26 @@ def octets(text):
     return b"".join(
         character.encode("latin-1" if ord(character) < 256 else "utf-8") for character in text
     )
+
+
+ENVELOPE = (
+    *("date", "subject", "from", "sender", "reply-to", "to", "cc", "bcc", "in-reply-to"),
+    "message-id",
+)
+# Control characters, and those that turn the direction of what follows.
+DECEIVING = re.compile("[\0-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def as_text(value):
+    """Octets, for what is sent as text."""
+    return value.decode(errors="surrogateescape")
+
+
+def texts_of(value):
+    """All texts in a value from the bus."""
+    if isinstance(value, str):
+        return [value]
+    return [text for item in value for text in texts_of(item)]
 
 
 def expanded(value):
@@ -498,6 +525,31 @@ class Play:
             values = values[end:]
             assert message.get(key) == value, f"{key} is {message.get(key)!r}"
 
+    def mail(self, rest):
+        self.mail_of("1 " + rest)
+
+    def mail_of(self, rest):
+        n, part, text = f"{rest} ".split(" ", 2)
+        value = octets(text[:-1]) * int(n)
+        parts = ["NIL"] * 10
+        if part in ("from", "to"):
+            parts[ENVELOPE.index(part)] = as_text(b"(" + value + b")")
+        elif part != "envelope":
+            parts[ENVELOPE.index(part)] = f"{{{len(value)}}}\r\n" + as_text(value)
+        box = self.session.box
+        uid = box.uidnext
+        box.add(uid)
+        box.envelopes[uid] = as_text(value) if part == "envelope" else f"({' '.join(parts)})"
+        self.wire.tell(f"* {len(box.messages)} EXISTS")
+        self.serve("")
+
+    def clean(self, rest):
+        uid, key, n = rest.split()
+        message = self.bus.wait(lambda: self.told()[int(uid)], what=f"message {uid}")
+        for text in texts_of(message[key]):
+            assert not DECEIVING.search(text), f"{text[:200]!r}"
+            assert len(text) <= int(n), f"{len(text)} characters"
+
     def none(self, rest):
         assert int(rest) not in self.told()
 
@@ -604,6 +656,9 @@ class Play:
         "error": error,
         "expect": expect,
         "new": new,
+        "mail": mail,
+        "mail*": mail_of,
+        "clean": clean,
         "none": none,
         "hidden": hidden,
         "final": prepare,

@@ -241,6 +241,7 @@ class Box:
     uidnext: int = None
     uidvalidity: int = 77
     highestmodseq: int = 40
+    envelopes: dict = dataclasses.field(default_factory=dict)  # by UID, where they are not usual
 
     def __post_init__(self):
         if self.uidnext is None:
@@ -417,7 +418,9 @@ class Session:
             "MODSEQ": f"({self.box.highestmodseq})",
             "INTERNALDATE": '"01-Feb-2024 10:00:00 +0100"',
             "RFC822.SIZE": "9",
-            "ENVELOPE": f'(NIL "Message {uid}" NIL NIL NIL NIL NIL NIL NIL NIL)',
+            "ENVELOPE": self.box.envelopes.get(
+                uid, f'(NIL "Message {uid}" NIL NIL NIL NIL NIL NIL NIL NIL)'
+            ),
         }
         return f"* {number} FETCH ({' '.join(f'{item} {values[item]}' for item in items)})"
 
