@@ -276,6 +276,9 @@ struct imap_event *imap_client_next_event(struct imap_client *client)
 
 void settle(struct imap_client *client)
 {
+	if (!client_is_over(client)) {
+		open_bound(client);
+	}
 	if (!client_is_over(client) && !client->is_held) {
 		follow_tell(client);
 		notify_settle(client);

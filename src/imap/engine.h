@@ -26,12 +26,13 @@ enum {
 	SCAN_BLOCK = 10000,   /* message numbers in one command of a scan */
 	DIRECT_LOOK_MAX =
 		200, /* more arrivals than that are first counted, then fetched in blocks */
-	TEXT_OCTETS = 262144,  /* of a text part, as it travels */
-	PREVIEW_OCTETS = 8192, /* of a text part, for a preview */
-	MAX_REFUSALS = 3,      /* then a message is announced with its identity alone */
-	MAX_RESCANS = 3,       /* in a row, of a mailbox that does not add up */
-	MAX_DOUBTS = 20,       /* between two renewals, of numbers that were right all the same */
-	QUICK_IDLES = 3,       /* so many ended by the server at once: poll */
+	TEXT_OCTETS = 262144,      /* of a text part, as it travels */
+	PREVIEW_OCTETS = 8192,     /* of a text part, for a preview */
+	ARRIVALS_OCTETS = 4 << 20, /* held of arrivals, before they are told as they are */
+	MAX_REFUSALS = 3,          /* then a message is announced with its identity alone */
+	MAX_RESCANS = 3,           /* in a row, of a mailbox that does not add up */
+	MAX_DOUBTS = 20, /* between two renewals, of numbers that were right all the same */
+	QUICK_IDLES = 3, /* so many ended by the server at once: poll */
 };
 
 #define GREETING_USEC (30 * USEC_PER_SEC)
@@ -44,7 +45,8 @@ enum {
 #define LOGOUT_USEC      (1200 * USEC_PER_MSEC)
 #define QUICK_IDLE_USEC  (5 * USEC_PER_SEC)
 #define QUICK_POLL_USEC  (2 * USEC_PER_MINUTE)
-#define MAX_REPLY_OCTETS (24u << 20) /* what a request may hold before it is LimitExceeded */
+#define MAX_REPLY_OCTETS (24u << 20) /* what requests may hold before one is LimitExceeded */
+#define MAX_LIST_OCTETS  (16u << 20) /* the same of a list of mailboxes */
 
 enum command_kind {
 	COMMAND_STARTTLS,
@@ -457,6 +459,8 @@ void handle_last(struct imap_client *client, const struct command *command,
 /* open.c */
 void open_mailbox(struct imap_client *client, struct imap_mailbox *mailbox, bool writable);
 void open_forget(struct imap_client *client);
+/* Ends the connection where more is to be followed than can be (imap_limits). */
+void open_bound(struct imap_client *client);
 /* Puts EXAMINE or SELECT of the mailbox that is open. Whether with QRESYNC. */
 bool open_put_command(struct imap_client *client);
 /* The time to look once more at a UIDVALIDITY has come. */

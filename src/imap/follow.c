@@ -597,6 +597,15 @@ static bool is_push(const struct imap_message *message)
 	return !(message->items & ~pushed) && !message->sections;
 }
 
+static size_t arrivals_octets(const struct open *open)
+{
+	size_t octets = 0;
+	for (size_t i = 0; i < open->n_arrivals; i++) {
+		octets += open->arrivals[i]->arena.used;
+	}
+	return octets;
+}
+
 /* A message that the view has not, or has as pending. Takes the message. */
 static void take_arrival(struct imap_client *client, struct imap_message *message)
 {
@@ -629,6 +638,10 @@ static void take_arrival(struct imap_client *client, struct imap_message *messag
 	}
 	if (open->n_arrivals >= 2 * NEW_MAIL_BATCH) {
 		follow_tell_arrivals(client, false);
+	}
+	if (open->n_arrivals >= 4 * NEW_MAIL_BATCH || arrivals_octets(open) > ARRIVALS_OCTETS) {
+		/* More than ever lacks something: what is wanted of them does not come. */
+		follow_tell_arrivals(client, true);
 	}
 }
 

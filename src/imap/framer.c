@@ -1,4 +1,5 @@
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/param.h>
@@ -64,6 +65,31 @@ static int fail(struct imap_framer *framer, int error, const char *problem)
 {
 	framer->problem = problem;
 	return error;
+}
+
+/* "65,536": what a person is to read. */
+static const char *with_commas(uint64_t number, char text[static 32])
+{
+	char *at = text + 31;
+
+	*at = '\0';
+	for (unsigned int n = 0; n == 0 || number > 0; n++, number /= 10) {
+		if (n > 0 && n % 3 == 0) {
+			*--at = ',';
+		}
+		*--at = (char)('0' + number % 10);
+	}
+	return at;
+}
+
+/* "a line" of more than `limit` octets. */
+static int fail_limit(struct imap_framer *framer, const char *what, uint64_t limit)
+{
+	char text[32];
+
+	snprintf(framer->problem_text, sizeof(framer->problem_text), "%s of more than %s octets",
+		what, with_commas(limit, text));
+	return fail(framer, -EMSGSIZE, framer->problem_text);
 }
 
 static bool is_status(struct span word)
@@ -250,7 +276,7 @@ static int begin_literal(struct imap_framer *framer, size_t start, uint64_t size
 	fragment.len = start;
 	fate = fate_of(framer, fragment, size);
 	if (fate != IMAP_LITERAL_KEPT && size > framer->limits->skipped) {
-		return fail(framer, -EMSGSIZE, "a literal is too long");
+		return fail_limit(framer, "a literal", framer->limits->skipped);
 	}
 	if (framer->n_literals == framer->n_literals_allocated) {
 		size_t n = framer->n_literals > 0 ? framer->n_literals * 2 : 8;
@@ -289,7 +315,7 @@ static int end_line(struct imap_framer *framer, enum imap_frame *ret_frame)
 		framer->line = classify(record);
 	}
 	if (!is_endless(framer) && framer->line_len > line_limit(framer)) {
-		return fail(framer, -EMSGSIZE, "a line is too long");
+		return fail_limit(framer, "a line", line_limit(framer));
 	}
 	if (can_hold_literals(framer)) {
 		fragment = (struct span){.data = record.data + framer->fragment_start,
@@ -327,7 +353,7 @@ static int overflow_line(struct imap_framer *framer, enum imap_frame *ret_frame)
 		return 0;
 	}
 	if (framer->line_len >= line_limit(framer) + 2) {
-		return fail(framer, -EMSGSIZE, "a line is too long");
+		return fail_limit(framer, "a line", line_limit(framer));
 	}
 	return 0;
 }

@@ -46,7 +46,8 @@ struct imap_framer {
 	size_t line_len;       /* of all octets in the record that are not in literals */
 	size_t fragment_start; /* where in the record the line goes on after the last literal */
 	uint64_t literal_left; /* octets of a literal that are still to come */
-	const char *problem;
+	const char *problem;   /* fixed words, or problem_text */
+	char problem_text[64];
 };
 
 void imap_framer_init(struct imap_framer *framer, const struct imap_limits *limits);

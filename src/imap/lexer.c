@@ -348,10 +348,23 @@ bool imap_lexer_set(struct imap_lexer *lexer, struct runs *set)
 	}
 }
 
+/* Whether a response may still take so much. */
+static bool has_room(struct imap_lexer *lexer, size_t size)
+{
+	size_t used = lexer->arena->used, most = lexer->limits->memory;
+
+	return (used <= most && size <= most - used) ||
+		imap_lexer_fail(lexer, "a response takes too much memory");
+}
+
 void *imap_lexer_alloc(struct imap_lexer *lexer, size_t size)
 {
-	void *memory = arena_alloc(lexer->arena, size);
+	void *memory;
 
+	if (!has_room(lexer, size)) {
+		return NULL;
+	}
+	memory = arena_alloc(lexer->arena, size);
 	if (!memory) {
 		fail_memory(lexer);
 	}
@@ -363,6 +376,9 @@ bool imap_lexer_keep(struct imap_lexer *lexer, struct span span, struct span *re
 	if (!span.data) {
 		*ret_copy = (struct span){0};
 		return true;
+	}
+	if (!has_room(lexer, span.len)) {
+		return false;
 	}
 	span = arena_dup(lexer->arena, span);
 	if (!span.data) {

@@ -10,6 +10,7 @@
 struct imap_flag_sets {
 	char *sets[IMAP_MAILBOX_MAX_SETS];
 	bool is_read[IMAP_MAILBOX_MAX_SETS];
+	size_t octets; /* of the sets */
 	uint16_t end;
 	uint16_t index[2 * IMAP_MAILBOX_MAX_SETS]; /* 0: empty */
 };
@@ -167,6 +168,7 @@ int imap_mailbox_restore_flag_set(struct imap_mailbox *mailbox, uint16_t value, 
 		return -ENOMEM;
 	}
 	sets->is_read[value] = set_has_seen(flags);
+	sets->octets += strlen(flags);
 	sets->index[slot] = value;
 	if (value >= sets->end) {
 		sets->end = value + 1;
@@ -236,10 +238,12 @@ int imap_mailbox_value(struct imap_mailbox *mailbox, const struct imap_message *
 	struct imap_flag_sets *sets = mailbox->flag_sets;
 	size_t slot = sets_slot(sets, set);
 	if (sets->index[slot] == 0) {
-		if (sets->end == IMAP_MAILBOX_MAX_SETS) {
+		if (sets->end == IMAP_MAILBOX_MAX_SETS ||
+			sets->octets + strlen(set) > IMAP_MAILBOX_SETS_OCTETS) {
 			free(set);
 			return simple;
 		}
+		sets->octets += strlen(set);
 		sets->sets[sets->end] = set;
 		sets->is_read[sets->end] = simple == IMAP_MAILBOX_READ;
 		sets->index[slot] = sets->end++;

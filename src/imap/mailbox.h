@@ -20,8 +20,9 @@ enum {
 	IMAP_MAILBOX_UNREAD = 0,
 	IMAP_MAILBOX_READ = 1,
 	IMAP_MAILBOX_FIRST_SET = 2,
-	IMAP_MAILBOX_MAX_SETS = 4096, /* more, and messages are only read or unread again */
-	IMAP_MAILBOX_MAX_TOLD = 4096, /* above the cursor's modseq; more may be told again */
+	IMAP_MAILBOX_MAX_SETS = 4096,       /* more, and messages are only read or unread again */
+	IMAP_MAILBOX_SETS_OCTETS = 1048576, /* of all sets: the same */
+	IMAP_MAILBOX_MAX_TOLD = 4096,       /* above the cursor's modseq; more may be told again */
 };
 
 /* How far a mailbox has been followed; what is stored. */

@@ -273,6 +273,32 @@ static void choose_way(struct imap_client *client)
 	scan_begin(client, has_modseq && has_extension(client, "ESEARCH"));
 }
 
+/* It is not to be had, and what was wanted of it has failed. */
+static void open_failed(struct imap_client *client, const struct failure *failure)
+{
+	struct imap_mailbox *mailbox = client->open.mailbox;
+	/* What cannot be selected may still be examined. */
+	bool is_for_write = client->open.wants_writable;
+	open_forget(client);
+	if (client->watched == mailbox && !is_for_write) {
+		client->watched = NULL;
+	}
+	LIST_FOR_EACH_SAFE (node, &client->requests) {
+		struct request *request = list_entry(node, struct request, link);
+		if (request->mailbox == mailbox && (!is_for_write || request_is_write(request))) {
+			request->failure = *failure;
+			request_end(client, request);
+		}
+	}
+	struct imap_event *event =
+		is_for_write ? NULL : client_event(client, IMAP_EVENT_MAILBOX_FAILED);
+	if (event) {
+		event->mailbox = mailbox;
+		event->failure = *failure;
+	}
+	enter(client, IMAP_STATE_READY);
+}
+
 static void open_refused(struct imap_client *client, const struct imap_response *response)
 {
 	struct imap_mailbox *mailbox = client->open.mailbox;
@@ -291,27 +317,44 @@ static void open_refused(struct imap_client *client, const struct imap_response 
 			"the server has no such mailbox (its names begin with \"%s\"): %.*s",
 			prefix, (int)response->text.len, (const char *)response->text.data);
 	}
-	/* What cannot be selected may still be examined. */
-	bool is_for_write = client->open.wants_writable;
-	open_forget(client);
+	open_failed(client, &failure);
 	client->open.awaits_closed = false;
-	if (client->watched == mailbox && !is_for_write) {
-		client->watched = NULL;
+}
+
+/* How much of the server's listing, or of what is known, is too much; false where nothing is. */
+static bool is_too_large(const struct imap_client *client, struct failure *ret_failure)
+{
+	const struct open *open = &client->open;
+	const struct imap_limits *limits = &client->limits;
+	const struct runs *sets[] = {&open->mailbox->messages, &open->scan, &open->unseen};
+	uint64_t n = open->exists;
+	size_t n_runs = 0;
+	for (size_t i = 0; i < sizeof(sets) / sizeof(sets[0]); i++) {
+		n = runs_count(sets[i]) > n ? runs_count(sets[i]) : n;
+		n_runs += runs_length(sets[i]);
 	}
-	LIST_FOR_EACH_SAFE (node, &client->requests) {
-		struct request *request = list_entry(node, struct request, link);
-		if (request->mailbox == mailbox && (!is_for_write || request_is_write(request))) {
-			request->failure = failure;
-			request_end(client, request);
-		}
+	if (n > limits->messages) {
+		failure_set(ret_failure, FAILURE_LIMIT_EXCEEDED,
+			"the server counts %llu messages: a mailbox of more than %u is not "
+			"followed",
+			(unsigned long long)n, limits->messages);
+		return true;
 	}
-	struct imap_event *event =
-		is_for_write ? NULL : client_event(client, IMAP_EVENT_MAILBOX_FAILED);
-	if (event) {
-		event->mailbox = mailbox;
-		event->failure = failure;
+	if (n_runs > limits->runs) {
+		failure_set(ret_failure, FAILURE_LIMIT_EXCEEDED,
+			"the messages are too scattered: in more than %zu places", limits->runs);
+		return true;
 	}
-	enter(client, IMAP_STATE_READY);
+	return false;
+}
+
+void open_bound(struct imap_client *client)
+{
+	struct failure failure;
+	if (client->open.mailbox && client->open.stage != OPEN_NOTHING &&
+		is_too_large(client, &failure)) {
+		client_close(client, &failure, IMAP_END_ORDINARY, 0);
+	}
 }
 
 void handle_open(
@@ -335,6 +378,11 @@ void handle_open(
 	}
 	if (!open->has_exists) {
 		client_fail(client, FAILURE_PROTOCOL_ERROR, "EXAMINE said nothing of EXISTS");
+		return;
+	}
+	struct failure failure;
+	if (is_too_large(client, &failure)) {
+		open_failed(client, &failure);
 		return;
 	}
 	open->is_writable = open->wants_writable;

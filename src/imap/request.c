@@ -10,6 +10,10 @@
 #include "imap/writer.h"
 #include "util/text.h"
 
+enum {
+	LEAST_STRING = 32, /* octets that the shortest one takes */
+};
+
 /* -- life of a request -- */
 
 static struct request *request_new(struct imap_client *client, uint64_t id, enum request_kind kind,
@@ -46,6 +50,7 @@ static void drop_messages(struct request *request)
 	free(request->messages);
 	request->messages = NULL;
 	request->n_messages = request->n_messages_allocated = 0;
+	request->octets = 0;
 }
 
 struct request *request_free(struct imap_client *client, struct request *request)
@@ -198,6 +203,17 @@ static void tell_chunk(struct imap_client *client, const struct request *request
 	event->chunk_total = total;
 }
 
+/* What the answers that have come take, of all requests. */
+static size_t held_octets(const struct imap_client *client)
+{
+	size_t octets = 0;
+	LIST_FOR_EACH (node, &client->requests) {
+		const struct request *request = list_entry(node, struct request, link);
+		octets += request->kind == REQUEST_FETCH ? request->octets : 0;
+	}
+	return octets;
+}
+
 void request_take_message(
 	struct imap_client *client, struct request *request, const struct imap_response *response)
 {
@@ -220,9 +236,12 @@ void request_take_message(
 			!response->message->sections && request->items != 0)) {
 		return;
 	}
+	if (failure_is_set(&request->failure)) {
+		return;
+	}
 	struct imap_message *message = imap_response_take_message(response);
 	request->octets += message->arena.used;
-	if (request->octets > MAX_REPLY_OCTETS) {
+	if (held_octets(client) > MAX_REPLY_OCTETS) {
 		imap_message_free(message);
 		failure_set(&request->failure, FAILURE_LIMIT_EXCEEDED,
 			"the answer would be too large: ask for fewer messages at a time");
@@ -324,9 +343,16 @@ void request_take_list(
 	if (request->kind != REQUEST_LIST && request->kind != REQUEST_MOVE) {
 		return;
 	}
-	if (request->n_list >= client->limits.list) {
+	if (failure_is_set(&request->failure)) {
+		return;
+	}
+	if (request->n_list >= client->limits.list || request->octets > MAX_LIST_OCTETS) {
 		failure_set(&request->failure, FAILURE_LIMIT_EXCEEDED,
-			"the server has too many mailboxes");
+			"the server has too many mailboxes: more than %zu, or than %u MiB of names",
+			client->limits.list, MAX_LIST_OCTETS >> 20);
+		list_items_free(request->list, request->n_list);
+		request->list = NULL;
+		request->n_list = request->n_list_allocated = 0;
 		return;
 	}
 	if (request->n_list == request->n_list_allocated) {
@@ -346,6 +372,7 @@ void request_take_list(
 		free(item.name);
 		return;
 	}
+	request->octets += sizeof(item) + strlen(item.name);
 	item.attributes = calloc(entry->n_words + 1, sizeof(*item.attributes));
 	for (size_t i = 0; item.attributes && i < entry->n_words; i++) {
 		item.attributes[i] = text_clean(entry->words[i], TEXT_ONE_LINE, 128);
@@ -353,6 +380,7 @@ void request_take_list(
 			break;
 		}
 		item.n_attributes++;
+		request->octets += sizeof(*item.attributes) + LEAST_STRING;
 	}
 	if (!item.attributes || item.n_attributes < entry->n_words) {
 		request->list[request->n_list++] = item;

@@ -19,6 +19,9 @@ const struct imap_limits imap_limits_default = {
 	.list = 65536,
 	.flags = 128,
 	.flag_len = 128,
+	.memory = 4194304,
+	.messages = UINT32_C(1) << 24,
+	.runs = 1048576,
 };
 
 struct imap_parser {

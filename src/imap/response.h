@@ -35,6 +35,11 @@ struct imap_limits {
 	size_t list;        /* items in one list: 65536 */
 	size_t flags;       /* of one message, the rest is left out: 128 */
 	size_t flag_len;    /* octets of one flag, a longer one is left out: 128 */
+	size_t memory;      /* octets that a response takes when it is read, what goes beyond is
+			     * a bad item: 4 MiB. "()" makes an address, and takes 80 */
+	uint32_t messages;  /* of a mailbox; one with more is not followed: 2^24 */
+	size_t runs;        /* of neighbours, of all that is known of a mailbox and of what is
+			     * being listed: 2^20 */
 };
 
 extern const struct imap_limits imap_limits_default;

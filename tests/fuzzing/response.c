@@ -33,7 +33,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 			.depth = 4,
 			.list = 5,
 			.flags = 2,
-			.flag_len = 8};
+			.flag_len = 8,
+			.memory = 400};
 	}
 	step = (size_t)data[1] + 1;
 	data += 2;

@@ -80,6 +80,19 @@ static void check_built(
 	bytes_done(&bytes);
 }
 
+/* A number below 1,000,000 as it is told. */
+static const char *with_comma(size_t number)
+{
+	static char text[32];
+
+	if (number < 1000) {
+		snprintf(text, sizeof(text), "%zu", number);
+	} else {
+		snprintf(text, sizeof(text), "%zu,%03zu", number / 1000, number % 1000);
+	}
+	return text;
+}
+
 /* "* OK " and n octets more, of which `line` may be in all. */
 static void check_line(size_t line, size_t n, const char *end, bool fits)
 {
@@ -88,7 +101,8 @@ static void check_line(size_t line, size_t n, const char *end, bool fits)
 
 	limits.line = line;
 	if (!fits) {
-		strcpy(expected, "error EMSGSIZE: a line is too long\n");
+		snprintf(expected, sizeof(expected),
+			"error EMSGSIZE: a line of more than %s octets\n", with_comma(line));
 	} else if (n <= 80) {
 		snprintf(expected, sizeof(expected), "OK \"%.*s\"\n", (int)n,
 			"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
@@ -129,11 +143,11 @@ static void test_line_with_literals(void **state)
 	check_built(
 		&limits, false, build("* FOO (", "X {9}\r\n123456789 ", 5, "12)\r\n"), "UNKNOWN\n");
 	check_built(&limits, false, build("* FOO (", "X {9}\r\n123456789 ", 5, "123)\r\n"),
-		"error EMSGSIZE: a line is too long\n");
+		"error EMSGSIZE: a line of more than 40 octets\n");
 	check_built(&limits, false, build("* FOO (", "X {9}\r\n123456789 ", 6, ")\r\n"),
-		"error EMSGSIZE: a line is too long\n");
+		"error EMSGSIZE: a line of more than 40 octets\n");
 	check_built(&limits, false, build("* FOO (", "X {9}\r\n123456789 ", 100, ")\r\n"),
-		"error EMSGSIZE: a line is too long\n");
+		"error EMSGSIZE: a line of more than 40 octets\n");
 }
 
 /* What a sender may write, a long list of addressees for one, may take the whole response. */
@@ -149,11 +163,11 @@ static void test_line_of_a_fetch(void **state)
 	limits.line = 30;
 	limits.response = 100;
 	check_built(&limits, false, build("* 1 FETCH (X \"", "x", 79, "\" UID 5)\r\n"),
-		"error EMSGSIZE: a line is too long\n");
+		"error EMSGSIZE: a line of more than 100 octets\n");
 	check_built(&limits, false, build("* 1 FETCH (X \"", "x", 78, "\" UID 5)\r\n"),
 		"FETCH 1 uid=5\n");
 	check_built(&limits, false, build("* 1 FETCH (X \"", "x", 77000, "\" UID 5)\r\n"),
-		"error EMSGSIZE: a line is too long\n");
+		"error EMSGSIZE: a line of more than 100 octets\n");
 	/* octets of literals that are kept are taken off */
 	check_built(&limits, false,
 		build("* 1 FETCH (X {50}\r\n01234567890123456789012345678901234567890123456789 Y ",
@@ -162,7 +176,7 @@ static void test_line_of_a_fetch(void **state)
 	check_built(&limits, false,
 		build("* 1 FETCH (X {50}\r\n01234567890123456789012345678901234567890123456789 Y ",
 			"x", 24, " UID 5)\r\n"),
-		"error EMSGSIZE: a line is too long\n");
+		"error EMSGSIZE: a line of more than 50 octets\n");
 }
 
 /* A NUL counts only where the line has not been given up before. */
@@ -178,7 +192,7 @@ static void test_nul_and_limit(void **state)
 		check(&limits, false, early, sizeof(early) - 1, 0, step,
 			"error EPROTO: a line holds a NUL\n");
 		check(&limits, false, late, sizeof(late) - 1, 0, step,
-			"error EMSGSIZE: a line is too long\n");
+			"error EMSGSIZE: a line of more than 20 octets\n");
 	}
 }
 
@@ -202,11 +216,13 @@ static void test_literal_limits(void **state)
 		&limits, false, 10, "FETCH 5 uid=7 section\"1\" =\"xxxxxxxxxx\" 10\nEXISTS 1\n");
 	check_literal(&limits, false, 11, "FETCH 5 uid=7 section\"1\" =NIL 11\nEXISTS 1\n");
 	check_literal(&limits, false, 1000, "FETCH 5 uid=7 section\"1\" =NIL 1000\nEXISTS 1\n");
-	check_literal(&limits, false, 1001, "error EMSGSIZE: a literal is too long\n");
-	check_literal(&limits, false, 100000, "error EMSGSIZE: a literal is too long\n");
+	check_literal(
+		&limits, false, 1001, "error EMSGSIZE: a literal of more than 1,000 octets\n");
+	check_literal(
+		&limits, false, 100000, "error EMSGSIZE: a literal of more than 1,000 octets\n");
 	check_literal(&limits, true, 11,
 		"CHUNKS 11 \"xxxxxxxxxxx\"\nFETCH 5 uid=7 section\"\" streamed=NIL 11\nEXISTS 1\n");
-	check_literal(&limits, true, 1001, "error EMSGSIZE: a literal is too long\n");
+	check_literal(&limits, true, 1001, "error EMSGSIZE: a literal of more than 1,000 octets\n");
 }
 
 /* What is announced as more than there are numbers, or as almost as much. */
@@ -220,7 +236,7 @@ static void test_literal_numbers(void **state)
 	for (size_t i = 0; i < sizeof(sizes) / sizeof(*sizes); i++) {
 		check_built(&imap_limits_default, false,
 			build("* LIST () \"/\" {", sizes[i], 1, "}\r\nabc\r\n"),
-			"error EMSGSIZE: a literal is too long\n");
+			"error EMSGSIZE: a literal of more than 2,147,483,648 octets\n");
 	}
 	check_built(&imap_limits_default, false,
 		build("* LIST () \"/\" {", "2147483648", 1, "}\r\nabc\r\n"), "midway\n");
@@ -327,6 +343,32 @@ static void test_flag_limits(void **state)
 		"FETCH 1 flags[0]\n");
 }
 
+/* What a few octets become when they are read: an address for each "()", whose 80 octets count. */
+static void test_memory_limit(void **state)
+{
+	struct imap_limits limits = imap_limits_default;
+
+	(void)state;
+	limits.memory = 80 * 3;
+	check_built(&limits, false,
+		build("* 1 FETCH (UID 5 ENVELOPE (NIL NIL (", "()", 3, ")) UID 6)\r\n"),
+		"FETCH 1 uid=6 envelope date=NIL subject=NIL from( NIL NIL @NIL NIL NIL @NIL NIL "
+		"NIL @NIL) in-reply-to=NIL id=NIL\n");
+	check_built(&limits, false,
+		build("* 1 FETCH (UID 5 ENVELOPE (NIL NIL (", "()", 4, ")) UID 6)\r\n"),
+		"FETCH 1 uid=6\n");
+	check_built(&limits, false,
+		build("* 1 FETCH (UID 5 ENVELOPE (NIL NIL (", "()", 60000, ")) UID 6)\r\n"),
+		"FETCH 1 uid=6\n");
+	limits.memory = 9;
+	check_built(&limits, false, build("* 1 FETCH (PREVIEW \"", "x", 9, "\" UID 6)\r\n"),
+		"FETCH 1 uid=6 preview=\"xxxxxxxxx\"\n");
+	check_built(&limits, false, build("* 1 FETCH (PREVIEW \"", "x", 10, "\" UID 6)\r\n"),
+		"INVALID \"a response takes too much memory\"\n");
+	check_built(&limits, false, build("* 1 FETCH (PREVIEW \"", "x", 9999, "\" UID 6)\r\n"),
+		"INVALID \"a response takes too much memory\"\n");
+}
+
 /* The parts of a message, sections included, have a bound of their own. */
 static void test_section_limit(void **state)
 {
@@ -406,7 +448,7 @@ static void test_endless_with_low_limit(void **state)
 	check_built(&limits, false, build_set("* SEARCH ", ' ', 1000, "\r\n"),
 		"SEARCH 1000{" FIRST_TWENTY "}\n");
 	check_built(&limits, false, build("* FLAGS (", " a", 100, ")\r\n"),
-		"error EMSGSIZE: a line is too long\n");
+		"error EMSGSIZE: a line of more than 30 octets\n");
 }
 
 /* What breaks the grammar late costs the response, once, and nothing after it. */
@@ -630,6 +672,7 @@ int main(void)
 		cmocka_unit_test(test_depth),
 		cmocka_unit_test(test_list_limit),
 		cmocka_unit_test(test_flag_limits),
+		cmocka_unit_test(test_memory_limit),
 		cmocka_unit_test(test_section_limit),
 		cmocka_unit_test(test_endless),
 		cmocka_unit_test(test_endless_with_low_limit),

@@ -492,7 +492,7 @@ static const struct sample response_samples[] = {
 	{"a literal without end", false,
 		INPUT("* LIST () \"/\" {2147483649}\r\n"
 		      "abc\r\n"),
-		"error EMSGSIZE: a literal is too long\n"},
+		"error EMSGSIZE: a literal of more than 2,147,483,648 octets\n"},
 	{"odd quotes", false,
 		INPUT("* LIST () \"/\" \"a\"b\"\r\n"
 		      "* LIST () \"/\" \"a\r\n"
