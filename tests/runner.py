@@ -15,6 +15,7 @@ import subprocess
 import sys
 import xml.etree.ElementTree
 
+import secrecy
 from workplace import TOP, BuildError, build, locked, temporary
 
 SANITIZE = ["-Db_sanitize=address,undefined", "-Dwerror=true"]
@@ -96,17 +97,47 @@ def run_unit_tests(folder, names, count):
         count["failed"] += 1
 
 
+def look_for_secrets(records, count):
+    """None that a test used stands in anything that mailidle said, or the tests."""
+    for record, user, form in secrecy.search(records):
+        print(f"The secret of {user or 'somebody'} ({form}) is in {record}")
+        count["failed"] += 1
+
+
+def run_shown(command, env, record):
+    """Runs it; what it prints is shown and, where all is well, recorded. Returns its exit code."""
+    said = bytearray()
+    with subprocess.Popen(
+        command, cwd=TOP, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=env
+    ) as process:
+        while octets := process.stdout.read1():
+            said += octets
+            sys.stdout.buffer.write(octets)
+            sys.stdout.buffer.flush()
+    if process.returncode == 0:
+        record.write_bytes(said)
+    return process.returncode
+
+
 def run_daemon_tests(folder, temporary_folder, selection, count):
     results = temporary_folder / "daemon.junit.xml"
-    done = subprocess.run(
+    records = temporary_folder / "records"
+    records.mkdir(mode=0o700)
+    returncode = run_shown(
         [
             *("/usr/bin/python3", "-B", "-m", "pytest", "-p", "no:cacheprovider", "-q"),
-            *("-n", N_WORKERS, "--dist=loadgroup", f"--junit-xml={results}", "--rootdir", TOP / "tests"),
+            *("-n", N_WORKERS, "--dist=loadgroup"),
+            *(f"--junit-xml={results}", "--rootdir", TOP / "tests"),
+            *(("--color=yes",) if sys.stdout.isatty() else ()),
             *selection,
         ],
-        cwd=TOP,
-        stdin=subprocess.DEVNULL,
-        env={**os.environ, "MAILIDLE_BUILD": str(folder), "PYTHONDONTWRITEBYTECODE": "1"},
+        env={
+            **os.environ,
+            "MAILIDLE_BUILD": str(folder),
+            "MAILIDLE_RECORDS": str(records),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        },
+        record=records / "pytest",
     )
     n_failed = count["failed"]
     if results.exists():
@@ -126,8 +157,9 @@ def run_daemon_tests(folder, temporary_folder, selection, count):
         for reason, n_cases in reasons.items():
             print(f"{n_cases} skipped: {reason}")
     # 5: nothing was selected, which is no failure when unit tests were.
-    if done.returncode not in (0, 5) and count["failed"] == n_failed:
+    if returncode not in (0, 5) and count["failed"] == n_failed:
         count["failed"] += 1
+    look_for_secrets(records, count)
 
 
 def run(options, others, count):

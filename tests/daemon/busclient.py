@@ -18,6 +18,7 @@ import typing
 
 import dbus_next
 import dbus_next.aio
+import secrecy
 
 NAME = "org.example.MailIdle"
 ROOT = "/org/example/MailIdle"
@@ -91,6 +92,7 @@ class Bus:
         self.is_loaded = False
         self._changed = threading.Condition()
         self._others = []
+        self._said = [] if secrecy.is_kept() else None  # by the daemon, all of it
         self._loading = {}
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -149,6 +151,7 @@ class Bus:
         self._others.clear()
         if self._loop.is_closed():
             return
+        secrecy.keep("bus", "".join(self._said or ()))
         if hasattr(self, "_end"):
             self._run(self._disconnect())
             # Its last turn takes the connection's watchers out of the loop.
@@ -171,6 +174,8 @@ class Bus:
                 self._on_signal(message, now)
             elif message.reply_serial in self._loading:
                 self._on_loaded(message)
+            if message.sender == self.owner and self._said is not None:
+                self._said.append(f"{message.member} {message.error_name} {message.body}\n")
             self._changed.notify_all()
 
     def _on_signal(self, message, now):

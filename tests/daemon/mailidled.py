@@ -9,6 +9,8 @@ import subprocess
 import threading
 import time
 
+import secrecy
+
 TOP = pathlib.Path(__file__).resolve().parent.parent.parent
 START_SECONDS = 20
 STOP_SECONDS = 2
@@ -73,10 +75,14 @@ class Account:
             options["ca-file"] = self.server.ca
         secret = folder / f"{self.name}.secret"
         secret.touch(0o600)
-        if self.secret in ("password-file", "password-command"):
-            secret.write_text(self.user.password + "\n")
-        elif self.secret == "token-command":
-            secret.write_text(self.server.token(self.user) + "\n")
+        if self.secret == "token-command":
+            word = self.server.token(self.user)
+        else:
+            word = getattr(self.user, "password", None)
+        if word is not None:
+            secrecy.register(word, self.user)
+        if self.secret is not None:
+            secret.write_text(word + "\n")
         if self.secret == "password-file":
             options[self.secret] = secret
         elif self.secret is not None:
@@ -246,5 +252,8 @@ class Daemon:
                 self._reader.join()
             # pytest shows this when the test fails.
             print(f"--- mailidled said:\n{self.log}")
+            secrecy.keep("log", self.log)
             if self.trace.exists():
-                print(f"--- the IMAP conversation:\n{self.trace.read_text(errors='replace')}")
+                trace = self.trace.read_text(errors="surrogateescape")
+                print(f"--- the IMAP conversation:\n{trace.encode(errors='replace').decode()}")
+                secrecy.keep("trace", trace)

@@ -17,11 +17,13 @@ import tempfile
 import time
 import typing
 
+import secrecy
+
 from . import ports
 from .certificates import Certificates
 
 BUILD = pathlib.Path(__file__).resolve().parent.parent.parent / "build"
-PASSWORD = "secret"
+PASSWORD = "pass-of-a-user"
 START_SECONDS = 30
 STOP_SECONDS = 20
 PR_SET_CHILD_SUBREAPER = 36
@@ -192,6 +194,7 @@ class Server:
             self._n_users += 1
             name = f"user{self._n_users}"
         user = User(f"{name}@example.test", password)
+        secrecy.register(password, user)
         self._add_user(user, settings)
         return user
 

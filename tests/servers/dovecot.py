@@ -13,6 +13,8 @@ import signal
 import subprocess
 import time
 
+import secrecy
+
 from . import ports
 from .base import Server, User, needs_programs
 
@@ -120,7 +122,7 @@ class Dovecot(Server):
         """From now on; returns the user with the new password."""
         entry = json.loads((self.folder / "passdb" / user.name).read_text())
         self._write("passdb", user.name, {**entry, "password": "{PLAIN}" + password})
-        return User(user.name, password)
+        return User(user.name, secrecy.register(password, user))
 
     def token(self, user, seconds=600):
         """An OAuth 2.0 access token that lives for so many seconds (negative: expired already)."""
@@ -139,7 +141,7 @@ class Dovecot(Server):
         }
         signed = header + b"." + encode(json.dumps(claims).encode())
         mac = hmac.new(TOKEN_KEY, signed, hashlib.sha256).digest()
-        return (signed + b"." + encode(mac)).decode()
+        return secrecy.register((signed + b"." + encode(mac)).decode(), user)
 
     def deliver(self, user, message, mailbox="INBOX"):
         self._deliver_by_lmtp(self.lmtp, user, message, mailbox)
