@@ -608,11 +608,21 @@ static bool ends_with_plus(const char *mechanism)
 	return len > 5 && strcmp(mechanism + len - 5, "-PLUS") == 0;
 }
 
+/* A mechanism that shows the password is none to fall back to where PLUS failed: whoever is in the
+ * middle makes it fail. */
+static bool has_scram_without_plus(const struct imap_client *client)
+{
+	const char *mechanism = imap_sasl_choose(
+		&client->credentials, client->capabilities, client->n_capabilities, true);
+
+	return mechanism && strncmp(mechanism, "SCRAM-", 6) == 0;
+}
+
 static void handle_authenticated(struct imap_client *client, const struct imap_response *response)
 {
 	if (response->status != IMAP_STATUS_OK) {
 		if (ends_with_plus(client->mechanism) && !client->without_plus &&
-			strcasecmp(client->auth, "auto") == 0 &&
+			strcasecmp(client->auth, "auto") == 0 && has_scram_without_plus(client) &&
 			classify_refusal(response, &(uint64_t){0}) == IMAP_END_ORDINARY) {
 			/* Cyrus offers PLUS under TLS 1.3 but takes only tls-unique, which TLS 1.3
 			 * has not. */

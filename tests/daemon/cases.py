@@ -49,13 +49,20 @@ language, a line each:
     new UID KEY=JSON...  the message is told in a NewMail, with these values
     none UID             it is not told (so far; put it behind something that comes later)
     hidden TEXT          TEXT is neither in the log above debug nor on the bus
+    invalid /REGEX/      the account is not taken, for this reason; nothing else stands in such a case
     final                the account does not recover: what it wants a usual server has not
+    change NAME=VALUE... the account's options are others from now on (a Reload)
     clear REGEX          matches all that was said in clear text, for all connections
 
 What holds for every case is checked behind it: the daemon is the same process; an account beside it
 idles and is told a mail that comes now; the case's own account recovers when the next server is as
 servers should be, and is told a mail there; what was said in clear text has no credentials in it,
-nor have log, trace and bus.
+nor have log, trace and bus; and where the case does not say that the client logs in ("C:
+AUTHENTICATE", "C: LOGIN", or by what is served), it has not shown them inside TLS, either. "$canary"
+in what the server says is an address that nobody may connect to.
+
+With --case-traces FOLDER the conversation of each case is written there, both ways: "C" and "S" in
+clear text, "C+" and "S+" inside TLS.
 """
 
 import base64
@@ -64,6 +71,7 @@ import dataclasses
 import json
 import pathlib
 import re
+import socket
 import ssl
 
 from busclient import ERROR, MAILBOX, NAME, BusError, check, mailbox_path, plain
@@ -226,8 +234,9 @@ class Bystander:
 class Stage:
     """One daemon for all cases."""
 
-    def __init__(self, daemon, bus, certificates):
+    def __init__(self, daemon, bus, certificates, traces=None):
         self.daemon = daemon
+        self.traces = traces
         self.bus = bus
         self.certificates = certificates
         self.bystander = Bystander(bus)
@@ -289,7 +298,11 @@ class Play:
         secret = options.pop("secret", "password-file")
         host = options.pop("host", "localhost" if security != "plain" else "127.0.0.1")
         user = User(f"jo{stage.n_played}", PASSWORD)
+        if "certificate_fingerprint" in options:
+            options["ca_file"] = None  # it is the one or the other
         self.is_implicit = security == "tls"
+        self.canary = None
+        self.n_attacked = 0
         self.server = Server(host, stage.certificates, user)
         self.server.token = lambda user: user.password
         self.server.imaps = self.server.imap
@@ -305,9 +318,30 @@ class Play:
     def __exit__(self, *_):
         self.stage.configure()
         self.server.close()
+        if self.canary:
+            self.canary.close()
+        if self.stage.traces:
+            self.write_trace(self.stage.traces)
+
+    def write_trace(self, folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / f"{self.case.group}-{self.case.name}.txt").open("w") as file:
+            for n, wire in enumerate(self.server.wires, 1):
+                well = "" if n <= self.n_attacked else ", to a server as it should be"
+                file.write(f"connection {n}{well}\n")
+                for who, is_secure, octets in wire.record:
+                    text = octets.decode("latin-1").encode("unicode_escape").decode()
+                    file.write(f"{who}{'+' if is_secure else ' '} {text}\n")
 
     def run(self):
-        self.stage.configure(self.account)
+        try:
+            self.stage.configure(self.account)
+        except BusError as error:
+            [pattern] = self.case.rests("invalid") or [None]
+            if pattern is None or not re.search(pattern.strip("/"), error.text):
+                raise
+            return
+        assert not self.case.rests("invalid"), "the configuration was taken"
         for step in self.case.steps:
             if step.verb not in self.before and self.wire is None:
                 self.accept("")
@@ -336,6 +370,7 @@ class Play:
     def accept(self, rest):
         assert not rest
         self.wire = self.server.accept()
+        self.wire.security = self.account.security
         self.session = self.new_session()
 
     def serve(self, rest):
@@ -377,7 +412,15 @@ class Play:
     def say(self, rest):
         # The client may leave while it is still told more.
         with contextlib.suppress(ConnectionError):
-            self.wire.send(octets(rest.replace("$tag", self.tag)))
+            self.wire.send(octets(self.filled(rest)))
+
+    def filled(self, text):
+        if "$canary" in text and self.canary is None:
+            self.canary = socket.create_server(("127.0.0.1", 0))
+            self.canary.setblocking(False)
+        if self.canary:
+            text = text.replace("$canary", "127.0.0.1:%d" % self.canary.getsockname()[1])
+        return text.replace("$tag", self.tag)
 
     def say_often(self, rest):
         n, _, text = rest.partition(" ")
@@ -422,6 +465,15 @@ class Play:
 
     def reset(self, rest):
         self.wire.end(by_reset=True)
+
+    def change(self, rest):
+        options = dict(word.split("=", 1) for word in rest.split())
+        security = options.pop("security", self.account.security)
+        self.is_implicit = security == "tls"
+        self.account = dataclasses.replace(
+            self.account, security=security, options=self.account.options | options
+        )
+        self.stage.configure(self.account)
 
     def gone(self, rest):
         left = self.wire.rest()
@@ -577,21 +629,22 @@ class Play:
         assert not self.calls, "a call's reply is not asked for"
         assert self.stage.daemon.process.poll() is None, "the daemon has ended"
         self.check_credentials()
+        self.check_restraint()
+        self.n_attacked = len(self.server.wires)
         self.stage.bystander.check()
-        if not self.case.rests("final"):
+        if not self.case.rests("final") and not self.case.rests("invalid"):
             self.recover()
         self.check_credentials()
 
     def check_credentials(self):
         """Nothing has left in clear text where TLS was asked for, nor is it seen anywhere."""
         secrets = forms(self.account.user, PASSWORD)
-        is_plain = self.account.security == "plain"
         for wire in self.server.wires:
+            # What it was made with, where that has changed meanwhile.
+            security = getattr(wire, "security", self.account.security)
             # What comes behind the ClientHello is not ours to read.
             said = wire.in_clear
-            if not is_plain and not self.is_implicit:
-                assert re.fullmatch(HARMLESS, said), f"{said!r} was said in clear text"
-            elif self.is_implicit and not wire.is_secure:
+            if security == "starttls" or (security == "tls" and not wire.is_secure):
                 assert re.fullmatch(HARMLESS, said), f"{said!r} was said in clear text"
         trace = self.stage.daemon.trace
         places = {
@@ -602,6 +655,26 @@ class Play:
         for where, text in places.items():
             for secret in secrets[:4]:
                 assert secret not in text, f"the {where} has the secret as {secret!r}"
+
+    def check_restraint(self):
+        """Who is not to be logged in to has not been shown credentials, whatever the transport;
+        and nobody was followed elsewhere."""
+        is_login = any(
+            step.verb in ("serve", "answer", "idle", "alive")
+            or (step.verb == "C:" and re.match(r"AUTHENTICATE|LOGIN ", step.rest))
+            for step in self.case.steps
+        )
+        for wire in [] if is_login else self.server.wires:
+            said = wire.in_clear + wire.said_in_tls()
+            for form in forms(self.account.user, PASSWORD):
+                assert form.encode() not in said, f"{form!r} was said: {said!r}"
+            assert not re.search(rb"AUTHENTICATE|LOGIN ", said), f"it logs in: {said!r}"
+        if self.canary:
+            try:
+                self.canary.accept()[0].close()
+            except BlockingIOError:
+                return
+            raise AssertionError("a referral was followed")
 
     def recover(self):
         """The next server is as it should be."""
@@ -647,6 +720,7 @@ class Play:
         "end": end,
         "reset": reset,
         "gone": gone,
+        "change": change,
         "call": call,
         "calls": call_often,
         "replies": replies,
@@ -662,6 +736,7 @@ class Play:
         "none": none,
         "hidden": hidden,
         "final": prepare,
+        "invalid": prepare,
         "clear": clear,
     }
 

@@ -29,6 +29,15 @@ from servers import Certificates, Courier, Cyrus, Dovecot
 running_servers = []
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--case-traces",
+        type=pathlib.Path,
+        metavar="FOLDER",
+        help="writes what was said in each case of tests/cases there",
+    )
+
+
 @pytest.fixture(scope="session")
 def certificates():
     return Certificates.shared()

@@ -27,6 +27,7 @@ from servers import Certificates, ports
 from servers.base import User
 
 SECONDS = 20
+RECORDED = 1024
 GREETING = "* OK [CAPABILITY IMAP4rev1 SASL-IR AUTH=PLAIN] ready"
 CAPABILITIES = "IMAP4rev1 IDLE UIDPLUS MOVE CONDSTORE ESEARCH"
 
@@ -118,6 +119,7 @@ class Wire:
         self.is_secure = False
         self.said = []
         self.in_clear = b""  # what the client said before TLS, if there is any
+        self.record = []  # who, whether in TLS, octets (of the server the first of each piece)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.settimeout(SECONDS)
 
@@ -142,7 +144,12 @@ class Wire:
             context.load_cert_chain(f"{pair}.pem", f"{pair}.key")
         else:
             context.load_cert_chain(self._certificates.chain, self._certificates.key)
-        self._socket = context.wrap_socket(self._socket, server_side=True)
+        self.record.append(("-", False, b"handshake"))
+        try:
+            self._socket = context.wrap_socket(self._socket, server_side=True)
+        except OSError as problem:
+            self.record.append(("-", False, f"refused: {problem}".encode()))
+            raise
         self.is_secure = True
 
     def read(self, n):
@@ -187,6 +194,7 @@ class Wire:
             return b""
         if not self.is_secure:
             self.in_clear += octets
+        self.record.append(("C", self.is_secure, octets))
         return octets
 
     def expect(self, pattern):
@@ -200,7 +208,12 @@ class Wire:
         """Octets (or text), each piece as a segment, or with TLS as a record, of its own. Whoever
         wants one to be read before the next makes the daemon answer something in between."""
         for piece in pieces:
-            self._socket.sendall(octets_of(piece))
+            octets = octets_of(piece)
+            self.record.append(("S", self.is_secure, octets[:RECORDED]))
+            self._socket.sendall(octets)
+
+    def said_in_tls(self):
+        return b"".join(octets for who, secure, octets in self.record if who == "C" and secure)
 
     def tell(self, *lines):
         """Whole lines, in one segment."""

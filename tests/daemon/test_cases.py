@@ -16,11 +16,11 @@ SPARE_KIB = 2048
 
 
 @pytest.fixture(scope="module")
-def stage(tmp_path_factory, certificates):
+def stage(request, tmp_path_factory, certificates):
     folder = tmp_path_factory.mktemp("cases")
     bus_daemon = BusDaemon(folder)
     bus = Bus(bus_daemon.address)
-    stage = Stage(Daemon(folder, bus), bus, certificates)
+    stage = Stage(Daemon(folder, bus), bus, certificates, request.config.getoption("case_traces"))
     try:
         yield stage
     finally:
