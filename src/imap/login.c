@@ -571,14 +571,33 @@ void login_continue(struct imap_client *client, struct span challenge)
 
 /* -- answers -- */
 
+/* What a part of a secret must have at least to be one. */
+enum {
+	QUOTED_MIN = 8
+};
+
+/* Whether the text has so many octets of it in a row, or all where it is shorter; in small letters
+ * or capital ones, for servers change those. */
+static bool is_quoting(struct span text, const char *secret)
+{
+	size_t len = secret ? strlen(secret) : 0;
+	size_t part = len < QUOTED_MIN ? len : QUOTED_MIN;
+	for (size_t i = 0; len > 0 && i + part <= text.len; i++) {
+		for (size_t k = 0; k + part <= len; k++) {
+			if (strncasecmp((const char *)text.data + i, secret + k, part) == 0) {
+				return true;
+			}
+		}
+	}
+	return false;
+}
+
 /* Unless it quotes the secret, as servers do that echo a command. */
 struct span login_text(const struct imap_client *client, struct span text)
 {
-	const char *secret = client->credentials.secret;
 	const char *said = (const char *)bytes_span(&client->sasl_said).data;
-	bool is_quoting = (secret && *secret && text_has(text, secret)) ||
-		(said && *said && text_has(text, said));
-	return is_quoting ? span_of("(its words are left out, for they quote ours)") : text;
+	bool is_echo = is_quoting(text, client->credentials.secret) || is_quoting(text, said);
+	return is_echo ? span_of("(its words are left out, for they quote ours)") : text;
 }
 
 static void login_refused(struct imap_client *client, const struct imap_response *response)

@@ -1,5 +1,6 @@
 #include <string.h>
 
+#include "imap/engine.h"
 #include "imap/trace.h"
 
 enum {
@@ -41,18 +42,38 @@ static void put_line(struct imap_client *client, const char *side, struct span l
 	bytes_put_str(client->trace, len < line.len ? "...\n" : "\n");
 }
 
-/* Tag and status of a line said while logging in: the rest may quote the password. */
-static struct span without_words(struct span line)
+static bool is_known(struct span word)
 {
-	size_t words = 0;
-	for (size_t i = 0; i < line.len; i++) {
-		if (line.data[i] == ' ' && ++words == 2) {
-			line.len = i;
+	static const char *const words[] = {"OK", "NO", "BAD", "BYE", "PREAUTH", "CAPABILITY"};
+	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+		if (span_equal_nocase(word, words[i])) {
+			return true;
 		}
 	}
+	return false;
+}
+
+static struct span first_word(struct span line)
+{
+	const uint8_t *end = line.len > 0 ? memchr(line.data, ' ', line.len) : NULL;
+	return end ? (struct span){.data = line.data, .len = (size_t)(end - line.data)} : line;
+}
+
+/* Tag and status of a line said while logging in, where they are such: the rest may quote the
+ * password, and a line that is none of the protocol may be the password. */
+static struct span without_words(const struct imap_client *client, struct span line)
+{
+	struct span tag = first_word(line);
 	if (line.len > 0 && line.data[0] == '+') {
-		line.len = 1;
+		return span_of("+");
 	}
+	if (!span_equal(tag, "*") && commands_number(client, tag) == 0) {
+		return span_of("...");
+	}
+	size_t behind = tag.len < line.len ? tag.len + 1 : tag.len;
+	struct span status =
+		first_word((struct span){.data = line.data + behind, .len = line.len - behind});
+	line.len = is_known(status) ? behind + status.len : tag.len;
 	return line;
 }
 
@@ -67,7 +88,7 @@ static void end_line(struct imap_client *client)
 		client->trace_literal = literal_of(span);
 	}
 	if (is_logging_in(client)) {
-		span = without_words(span);
+		span = without_words(client, span);
 	}
 	put_line(client, "S: ", span);
 	bytes_clear(line);

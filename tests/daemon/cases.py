@@ -7,6 +7,11 @@ language, a line each:
     account NAME=VALUE...   options of its account beyond user, password and mailbox; the words are
                          those of the configuration (security=starttls auth=PLAIN), and secret=OPTION
                          names the option that the password comes by. Default: security=plain
+    command TEXT         its password comes by this command of the shell, for which $password is it
+    file WORDS           its password comes by a file that is so: mode=OCTAL, holds=TEXT (with
+                         escapes), or is=fifo, folder, nothing or link
+    mended               from here on the file is as it should be
+    alone                nothing connects: the case has no server
     messages UID...      what lies in the mailbox (1 by default), nothing when empty
     capabilities WORDS   those after login
     accept               the next connection (the first one is accepted by itself)
@@ -19,7 +24,7 @@ language, a line each:
     alive                the connection is still good: a Refresh over it succeeds; from here on it
                          is served as usual
     S: LINE              the server says LINE CRLF; \\xHH is an octet, $tag the tag of the client's
-                         last command
+                         last command, $said the last word of the last line that it said
     S+ TEXT              the same without CRLF
     S* N TEXT            TEXT N times, without CRLF (\\r\\n is one); %n is the count from 1
     C: REGEX             the client's next line, without its tag
@@ -69,6 +74,7 @@ import base64
 import contextlib
 import dataclasses
 import json
+import os
 import pathlib
 import re
 import socket
@@ -276,7 +282,7 @@ class Stage:
 
     def close(self):
         try:
-            self.daemon.stop()
+            self.daemon.close()
         finally:
             self.bystander.server.close()
 
@@ -309,6 +315,7 @@ class Play:
         self.account = Account(
             self.name, self.server, user, security=security, secret=secret, options=options
         )
+        self.provide()
         self.mark = self.bus.mark()
         self.n_log = len(stage.daemon.log)
 
@@ -343,7 +350,7 @@ class Play:
             return
         assert not self.case.rests("invalid"), "the configuration was taken"
         for step in self.case.steps:
-            if step.verb not in self.before and self.wire is None:
+            if step.verb not in self.before and self.wire is None and not self.is_alone:
                 self.accept("")
             try:
                 self.verbs[step.verb](self, step.rest)
@@ -355,6 +362,45 @@ class Play:
 
     def prepare(self, rest):
         pass
+
+    @property
+    def is_alone(self):
+        return bool(self.case.rests("alone"))
+
+    def provide(self):
+        """Where the password comes from, if not as usual."""
+        for rest in self.case.rests("command"):
+            option = self.account.secret.replace("-", "_")
+            option = "password_command" if option == "password_file" else option
+            self.account.options[option] = f"password={PASSWORD}; {rest}"
+            self.account.secret = None
+        for rest in self.case.rests("file"):
+            self.file = self.stage.daemon.folder / f"{self.name}.password"
+            self.account.options["password_file"] = str(self.file)
+            self.account.secret = None
+            self.make_file(dict(word.split("=", 1) for word in rest.split()))
+
+    def make_file(self, words):
+        kind = words.get("is")
+        if kind == "fifo":
+            os.mkfifo(self.file, 0o600)
+        elif kind == "folder":
+            self.file.mkdir(mode=0o700)
+        elif kind != "nothing":
+            file = self.file.with_suffix(".other") if kind == "link" else self.file
+            file.touch(0o600)
+            file.write_bytes(octets(words.get("holds", PASSWORD + "\\n")))
+            file.chmod(int(words.get("mode", "600"), 8))
+            if kind == "link":
+                self.file.symlink_to(file)
+
+    def mended(self, rest):
+        new = self.file.with_suffix(".new")
+        new.touch(0o600)
+        new.write_text(PASSWORD + "\n")
+        if self.file.is_dir():
+            self.file.rmdir()
+        new.replace(self.file)
 
     def box(self):
         rests = self.case.rests("messages")
@@ -420,6 +466,8 @@ class Play:
             self.canary.setblocking(False)
         if self.canary:
             text = text.replace("$canary", "127.0.0.1:%d" % self.canary.getsockname()[1])
+        said = self.wire.said[-1].rpartition(" ")[2] if self.wire.said else ""
+        text = text.replace("$said", said.replace("\\", r"\x5c"))
         return text.replace("$tag", self.tag)
 
     def say_often(self, rest):
@@ -701,9 +749,13 @@ class Play:
                 wire.secure()
             session.answer_until()
 
-    before = ("account", "messages", "capabilities", "accept", "clear", "hidden")
+    before = ("account", "command", "file", "alone", "messages", "capabilities", "accept", "clear", "hidden")
     verbs = {
         "account": prepare,
+        "command": prepare,
+        "file": prepare,
+        "alone": prepare,
+        "mended": mended,
         "messages": prepare,
         "capabilities": prepare,
         "accept": accept,
