@@ -200,7 +200,12 @@ class Target:
         for seed in (path for folder in self.seeds for path in folder.iterdir()):
             shutil.copy(seed, merged)
         known = {path.name for path in merged.iterdir()}
-        command = [self.program, "-merge=1", f"-max_len={self.length}", merged, self.corpus]
+        # How often an edge is taken makes many units, which tests/run would have to replay.
+        options = [
+            *("-merge=1", "-use_counters=0", f"-max_len={self.length}", "-timeout=10"),
+            f"-artifact_prefix={FOLDER}/findings/{self.name}-",
+        ]
+        command = [self.program, *options, merged, self.corpus]
         with open(FOLDER / f"log/{self.name}-merge.log", "wb") as log:
             subprocess.run(command, cwd=TOP, check=True, stderr=log, stdout=log)
         new = [path for path in merged.iterdir() if path.name not in known]
@@ -285,11 +290,14 @@ def print_coverage(files):
 
 def print_missed(shown):
     """Lines of code that nothing reached, of llvm-cov's annotated source."""
+    file = None
     for line in shown.splitlines():
         if re.match(r"^/.*:$", line):
-            print(line)
-        elif re.match(r"^ *\d+\| +0\|", line):
-            print(line)
+            path = os.path.relpath(line[:-1], TOP)
+            file = path if os.path.dirname(path) in MEASURED else None
+        missed = re.match(r"^ *(\d+)\| +0\|(.*)", line)
+        if file and missed:
+            print(f"{file}:{missed[1]}:{missed[2]}")
 
 
 def coverage(options):
@@ -297,7 +305,8 @@ def coverage(options):
     choose_clang()
     with locked(folder):
         print(f"== build ({folder.relative_to(TOP)})", flush=True)
-        build(folder, f"-Dc_args={COVERAGE_FLAGS}", f"-Dc_link_args={COVERAGE_FLAGS}")
+        flags = [f"-D{which}={COVERAGE_FLAGS}" for which in ("c_args", "c_link_args")]
+        build(folder, "-Dhardened=false", *flags)
         profiles = folder / "profiles"
         shutil.rmtree(profiles, ignore_errors=True)
         print("== unit tests, conversations, corpora", flush=True)
@@ -315,26 +324,27 @@ def coverage(options):
         programs = sorted([*folder.glob("test-*[!p]"), *folder.glob("fuzz-*[!p]")])
         programs = [path for path in programs if path.is_file() and os.access(path, os.X_OK)]
         objects = [programs[0], *(word for path in programs[1:] for word in ("-object", path))]
-        what = [f"-instr-profile={merged}", *objects, *(TOP / name for name in MEASURED)]
+        what = [f"-instr-profile={merged}", *objects]
         told = subprocess.run(
             ["llvm-cov-14", "export", "-summary-only", *what],
             check=True,
             stdout=subprocess.PIPE,
+            # That every program has a main() of its own.
+            stderr=subprocess.DEVNULL,
         )
         report = json.loads(told.stdout)["data"][0]["files"]
         print_coverage(
             {
-                str(pathlib.Path(os.path.realpath(folder / file["filename"])).relative_to(TOP)): (
-                    file["summary"]
-                )
+                os.path.relpath(os.path.realpath(folder / file["filename"]), TOP): file["summary"]
                 for file in report
             }
         )
         if options.missed:
             shown = subprocess.run(
-                ["llvm-cov-14", "show", "-show-line-counts-or-regions=false", *what],
+                ["llvm-cov-14", "show", *what],
                 check=True,
                 stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
                 text=True,
                 errors="replace",
             )

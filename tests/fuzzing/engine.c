@@ -130,8 +130,35 @@ static void check_output(struct session *session, struct span output)
 		"the secret in the clear");
 }
 
+/* What an owner may ask at any time. */
+static void check_answers(const struct session *session)
+{
+	const struct imap_client *client = session->client;
+	const char *state = imap_state_name(imap_client_state(client));
+	const struct span *words;
+	const size_t n_words = imap_client_capabilities(client, &words);
+
+	require(state[0] != '\0', "a state without a name");
+	require((strcmp(state, "closed") == 0) >= session->is_closed, "%s, and closed", state);
+	for (size_t i = 0; i < n_words; i++) {
+		require(words[i].len > 0, "an empty capability");
+	}
+	require(session->is_closed || !imap_client_has_notify(client) ||
+			imap_client_may_notify(client),
+		"NOTIFY is in force, and cannot be");
+	require(imap_client_idling_since(client) == 0 || session->is_closed ||
+			imap_client_has_idle(client) || imap_client_mailbox(client),
+		"idling nowhere");
+	require(text_is_utf8(span_of(imap_client_namespace(client))), "a prefix that is no text");
+	for (size_t i = 0; i < session->views.n; i++) {
+		imap_client_asks_first(client, session->views.list[i]);
+		imap_client_notifies(client, session->views.list[i]->name);
+	}
+}
+
 static void check_state(struct session *session)
 {
+	check_answers(session);
 	for (size_t i = 0; i < session->views.n; i++) {
 		if (imap_client_has_told(session->client, session->views.list[i])) {
 			views_check_one(&session->views, i);
