@@ -30,6 +30,7 @@ language, a line each:
     C: REGEX             the client's next line, without its tag
     tls [bad=NAME] [newest=VERSION]     the handshake; NAME is one of tests/certificates
     tls refused [...]    the client breaks it off, or leaves behind it without a word
+    deflate              from here on both sides are compressed
     end / reset          the server ends the connection
     gone                 the client ends it, and says nothing before (in clear text where TLS is
                          asked for: nothing but what is harmless)
@@ -508,6 +509,9 @@ class Play:
             return
         self.wire.expect_end()
 
+    def deflate(self, rest):
+        self.wire.deflate()
+
     def end(self, rest):
         self.wire.end()
 
@@ -769,6 +773,7 @@ class Play:
         "S*": say_often,
         "C:": expect_line,
         "tls": tls,
+        "deflate": deflate,
         "end": end,
         "reset": reset,
         "gone": gone,

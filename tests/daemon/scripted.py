@@ -22,6 +22,7 @@ import ssl
 import struct
 import threading
 import warnings
+import zlib
 
 from servers import Certificates, ports
 from servers.base import User
@@ -116,6 +117,7 @@ class Wire:
         self._certificates = certificates
         self._buffer = b""
         self._is_over = False
+        self._deflater = self._inflater = None
         self.is_secure = False
         self.said = []
         self.in_clear = b""  # what the client said before TLS, if there is any
@@ -151,6 +153,11 @@ class Wire:
             self.record.append(("-", False, f"refused: {problem}".encode()))
             raise
         self.is_secure = True
+
+    def deflate(self):
+        """From here on both sides are compressed (RFC 4978)."""
+        self._deflater = zlib.compressobj(wbits=-15)
+        self._inflater = zlib.decompressobj(-15)
 
     def read(self, n):
         """So many octets of the client: a literal, say."""
@@ -194,8 +201,11 @@ class Wire:
             return b""
         if not self.is_secure:
             self.in_clear += octets
-        self.record.append(("C", self.is_secure, octets))
-        return octets
+        inflated = self._inflater.decompress(octets) if self._inflater else octets
+        self.record.append(("C", self.is_secure, inflated))
+        if octets and not inflated:
+            return self._receive()
+        return inflated
 
     def expect(self, pattern):
         """The client's next line, which must match all of the pattern; returns the match."""
@@ -210,6 +220,9 @@ class Wire:
         for piece in pieces:
             octets = octets_of(piece)
             self.record.append(("S", self.is_secure, octets[:RECORDED]))
+            if self._deflater:
+                octets = self._deflater.compress(octets)
+                octets += self._deflater.flush(zlib.Z_SYNC_FLUSH)
             self._socket.sendall(octets)
 
     def said_in_tls(self):
