@@ -243,6 +243,11 @@ static void check_count(struct imap_client *client)
 void follow_exists(struct imap_client *client, uint32_t exists)
 {
 	struct open *open = &client->open;
+	if (open->stage != OPEN_NOTHING && exists > client->limits.messages) {
+		/* If it is true, the listing says so. */
+		follow_doubt(client);
+		return;
+	}
 	bool is_listed = open->scan_by_search && open->has_listing;
 	open->listing_grew = open->listing_grew ||
 		(open->stage == OPEN_SCAN && !is_listed && exists > open->exists);
