@@ -1,5 +1,6 @@
 /* Conversations as data: each file of tests/conversations is a dialogue with the engine, run whole,
- * one octet at a time, cut in two at every position, and ended at every position; with a line more
+ * one octet at a time, cut in two at every position, cut at random positions, and ended at every
+ * position; with a line more
  * between all lines of the server that must change nothing (a keepalive), and with one in every
  * such place that must end the connection (BYE, an answer that nobody waits for). The language:
  *
@@ -57,6 +58,7 @@ enum mode {
 	MODE_WHOLE,
 	MODE_OCTETS,
 	MODE_SPLIT,
+	MODE_RANDOM, /* cut is the seed */
 	MODE_ENDED,
 	MODE_KEPT,   /* a keepalive between all lines */
 	MODE_BYE,    /* BYE between two lines, and the end */
@@ -66,9 +68,10 @@ enum mode {
 struct run_state {
 	const struct script *script;
 	enum mode mode;
-	size_t cut;   /* SPLIT: a receive ends before this octet; ENDED: the stream does; BYE,
-		       * ANSWER: behind so many lines it comes */
-	size_t n_fed; /* octets of the server so far */
+	uint64_t chance; /* RANDOM */
+	size_t cut;      /* SPLIT: a receive ends before this octet; ENDED: the stream does; BYE,
+			  * ANSWER: behind so many lines it comes */
+	size_t n_fed;    /* octets of the server so far */
 	size_t line;
 	bool is_over;                 /* ENDED, BYE, ANSWER: the cut was reached */
 	bool is_skipped;              /* BYE, ANSWER: nothing can be said there */
@@ -257,12 +260,28 @@ static void feed_lines(struct run_state *run, const uint8_t *data, size_t len)
 	}
 }
 
+/* Mostly small ones, at times a long one. Numerical Recipes' generator. */
+static void feed_pieces(struct run_state *run, const uint8_t *data, size_t len)
+{
+	while (len > 0) {
+		run->chance = run->chance * UINT64_C(1664525) + UINT64_C(1013904223);
+		size_t bound = (run->chance >> 12 & 7) == 0 ? 2000 : 40;
+		size_t n = (run->chance >> 16) % bound + 1;
+		n = n < len ? n : len;
+		feed_once(run, data, n);
+		data += n;
+		len -= n;
+	}
+}
+
 static void feed(struct run_state *run, const uint8_t *data, size_t len)
 {
 	size_t before = run->n_fed;
 	run->n_fed += len;
 	if (run->mode == MODE_KEPT || run->mode == MODE_BYE || run->mode == MODE_ANSWER) {
 		feed_lines(run, data, len);
+	} else if (run->mode == MODE_RANDOM) {
+		feed_pieces(run, data, len);
 	} else if (run->mode == MODE_OCTETS) {
 		for (size_t i = 0; i < len; i++) {
 			feed_once(run, data + i, 1);
@@ -677,6 +696,7 @@ static bool run_script(
 	run.script = script;
 	run.mode = mode;
 	run.cut = cut;
+	run.chance = cut;
 	run.now = 1000 * USEC_PER_SEC;
 	run.options = (struct imap_client_options){.transport = IMAP_TRANSPORT_TLS,
 		.secret_kind = IMAP_SECRET_PASSWORD,
@@ -717,8 +737,9 @@ static bool run_script(
 	}
 	bytes_done(&run.said);
 	if (*run.problem) {
-		static const char *const names[] = {"whole", "octet by octet", "split", "ended",
-			"kept alive", "BYE", "an answer to nothing"};
+		static const char *const names[] = {"whole", "octet by octet", "split",
+			"random cuts, seeded", "ended", "kept alive", "BYE",
+			"an answer to nothing"};
 		printf("# %s (%s at %zu)\n", run.problem, names[mode], cut);
 		return false;
 	}
@@ -754,6 +775,9 @@ static bool test_places(
 	return is_fine;
 }
 
+/* Ways to cut each conversation at random. */
+#define N_RANDOM 20
+
 static bool test_script(const char *path)
 {
 	struct script script;
@@ -769,6 +793,8 @@ static bool test_script(const char *path)
 		is_ok = report(is_fine, path, "octet by octet") && is_ok;
 		is_fine = test_places(&script, MODE_SPLIT, 1, n, step);
 		is_ok = report(is_fine, path, "cut at every position") && is_ok;
+		is_fine = test_places(&script, MODE_RANDOM, 1, 1 + N_RANDOM, 1);
+		is_ok = report(is_fine, path, "cut at random positions") && is_ok;
 		is_fine = test_places(&script, MODE_ENDED, 0, n, step);
 		is_ok = report(is_fine, path, "ended at every position") && is_ok;
 		is_fine = run_script(&script, MODE_KEPT, 0, &kept);
