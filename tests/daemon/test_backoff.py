@@ -222,7 +222,7 @@ def test_full_jitter(stage):
 
 def test_an_expired_token(stage, folder):
     """A new one is fetched and shown at once, once; then the wait is as after any other end."""
-    script, notes = counting_command(folder, "token")
+    script, notes = counting_command(folder, "ya29.a-word-of-no-text")
     with stage.new_server() as server:
         options = {"token_command": script}
         watched = Watched.on(stage, server, security="tls", secret=None, options=options)
