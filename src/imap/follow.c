@@ -259,42 +259,53 @@ void follow_exists(struct imap_client *client, uint32_t exists)
 			!notify_brings_data(client));
 }
 
+/* The messages from..to of the view, a part of one run, are gone. 0 or -ENOMEM. */
+static int take_gone(struct open *open, uint32_t from, uint32_t to)
+{
+	struct imap_mailbox *mailbox = open->mailbox;
+	struct run run;
+	int r = runs_set(&open->expunged, from, to, 0);
+	for (uint64_t p = from;
+		r == 0 && p <= to && runs_next(&open->pending, p, &run) && run.first <= to;
+		p = (uint64_t)run.last + 1) {
+		/* Never told as new, so nobody needs to hear that it went. */
+		uint32_t end = run.last < to ? run.last : to;
+		uint32_t begin = run.first > from ? run.first : from;
+		for (uint64_t uid = begin; uid <= end; uid++) {
+			arrival_drop(open, uid);
+		}
+		r = runs_unset(&open->expunged, begin, end);
+	}
+	for (uint64_t p = from;
+		r == 0 && p <= to && runs_next(&open->strays, p, &run) && run.first <= to;
+		p = (uint64_t)run.last + 1) {
+		r = runs_unset(&open->expunged, run.first > from ? run.first : from,
+			run.last < to ? run.last : to);
+	}
+	for (uint64_t p = from;
+		r == 0 && p <= to && runs_next(&open->expunged, p, &run) && run.first <= to;
+		p = (uint64_t)run.last + 1) {
+		r = imap_mailbox_note_bygone(mailbox, run.first > from ? run.first : from,
+			run.last < to ? run.last : to);
+	}
+	r = r < 0 ? r : runs_unset(&open->strays, from, to);
+	r = r < 0 ? r : runs_unset(&open->pending, from, to);
+	return r < 0 ? r : imap_mailbox_remove(mailbox, from, to);
+}
+
 void follow_gone(struct imap_client *client, uint32_t first, uint32_t last)
 {
 	struct open *open = &client->open;
-	struct imap_mailbox *mailbox = open->mailbox;
 	struct run run;
 	for (uint64_t n = first;
-		n <= last && runs_next(&mailbox->messages, n, &run) && run.first <= last;) {
+		n <= last && runs_next(&open->mailbox->messages, n, &run) && run.first <= last;
+		n = (uint64_t)run.last + 1) {
 		uint32_t from = run.first > first ? run.first : first;
 		uint32_t to = run.last < last ? run.last : last;
-		int r = runs_set(&open->expunged, from, to, 0);
-		struct run untold;
-		for (uint64_t p = from; r == 0 && p <= to &&
-			runs_next(&open->pending, p, &untold) && untold.first <= to;
-			p = (uint64_t)untold.last + 1) {
-			/* Never told as new, so nobody needs to hear that it went. */
-			uint32_t end = untold.last < to ? untold.last : to;
-			uint32_t begin = untold.first > from ? untold.first : from;
-			for (uint64_t uid = begin; uid <= end; uid++) {
-				arrival_drop(open, uid);
-			}
-			r = runs_unset(&open->expunged, begin, end);
-		}
-		for (uint64_t p = from; r == 0 && p <= to && runs_next(&open->strays, p, &untold) &&
-			untold.first <= to;
-			p = (uint64_t)untold.last + 1) {
-			r = runs_unset(&open->expunged, untold.first > from ? untold.first : from,
-				untold.last < to ? untold.last : to);
-		}
-		r = r < 0 ? r : runs_unset(&open->strays, from, to);
-		r = r < 0 ? r : runs_unset(&open->pending, from, to);
-		r = r < 0 ? r : imap_mailbox_remove(mailbox, from, to);
-		if (r < 0) {
+		if (take_gone(open, from, to) < 0) {
 			client_fail_memory(client);
 			return;
 		}
-		n = (uint64_t)to + 1;
 	}
 }
 
@@ -704,7 +715,8 @@ static void follow_message(struct imap_client *client, const struct imap_respons
 		imap_mailbox_is_new(open->mailbox, uid) || runs_get(&open->pending, uid, NULL);
 	if (is_untold && (is_looking(client) || notify_takes(client, message))) {
 		take_arrival(client, imap_response_take_message(response));
-	} else if (!is_known && !imap_mailbox_is_new(open->mailbox, uid)) {
+	} else if (!is_known && !imap_mailbox_is_new(open->mailbox, uid) &&
+		!runs_get(&open->mailbox->bygone, uid, NULL)) {
 		/* Below all that was announced, and yet unknown. */
 		follow_doubt(client);
 	}

@@ -73,6 +73,7 @@ struct imap_mailbox *imap_mailbox_new(const char *name)
 		return NULL;
 	}
 	runs_init(&mailbox->messages);
+	runs_init(&mailbox->bygone);
 	mailbox->cursor.watermark = 1;
 	return mailbox;
 }
@@ -81,6 +82,7 @@ struct imap_mailbox *imap_mailbox_free(struct imap_mailbox *mailbox)
 {
 	if (mailbox) {
 		runs_done(&mailbox->messages);
+		runs_done(&mailbox->bygone);
 		sets_free(mailbox->flag_sets);
 		free(mailbox->told);
 		free(mailbox->name);
@@ -93,6 +95,7 @@ void imap_mailbox_reset(struct imap_mailbox *mailbox)
 {
 	runs_done(&mailbox->messages);
 	runs_init(&mailbox->messages);
+	imap_mailbox_forget_bygone(mailbox);
 	mailbox->n_unread = 0;
 	mailbox->flag_sets = sets_free(mailbox->flag_sets);
 	imap_mailbox_forget_modseq(mailbox);
@@ -304,10 +307,29 @@ int imap_mailbox_remove(struct imap_mailbox *mailbox, uint32_t first, uint32_t l
 	return 0;
 }
 
+int imap_mailbox_note_bygone(struct imap_mailbox *mailbox, uint32_t first, uint32_t last)
+{
+	uint32_t watermark = mailbox->cursor.watermark;
+	if (watermark == 0 || last < watermark) {
+		return 0;
+	}
+	int r = runs_set(&mailbox->bygone, first > watermark ? first : watermark, last, 0);
+	if (r == 0 && runs_length(&mailbox->bygone) > IMAP_MAILBOX_MAX_BYGONE) {
+		imap_mailbox_forget_bygone(mailbox);
+	}
+	return r;
+}
+
+void imap_mailbox_forget_bygone(struct imap_mailbox *mailbox)
+{
+	runs_done(&mailbox->bygone);
+	runs_init(&mailbox->bygone);
+}
+
 bool imap_mailbox_is_new(const struct imap_mailbox *mailbox, uint32_t uid)
 {
 	return mailbox->cursor.watermark != 0 && uid >= mailbox->cursor.watermark &&
-		!runs_get(&mailbox->messages, uid, NULL);
+		!runs_get(&mailbox->messages, uid, NULL) && !runs_get(&mailbox->bygone, uid, NULL);
 }
 
 /* Of those told only the ones from lowest to highest stay. */
@@ -408,8 +430,11 @@ bool imap_mailbox_has_told(const struct imap_mailbox *mailbox, uint32_t uid, uin
 
 void imap_mailbox_raise_watermark(struct imap_mailbox *mailbox)
 {
-	uint32_t highest = runs_highest(&mailbox->messages);
+	uint32_t known = runs_highest(&mailbox->messages);
+	uint32_t bygone = runs_highest(&mailbox->bygone);
+	uint32_t highest = known > bygone ? known : bygone;
 	if (mailbox->cursor.watermark != 0 && highest >= mailbox->cursor.watermark) {
 		mailbox->cursor.watermark = highest + 1; /* 0 after UINT32_MAX: none is left */
 	}
+	imap_mailbox_forget_bygone(mailbox);
 }

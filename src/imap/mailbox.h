@@ -22,6 +22,7 @@ enum {
 	IMAP_MAILBOX_FIRST_SET = 2,
 	IMAP_MAILBOX_MAX_SETS = 4096,       /* more, and messages are only read or unread again */
 	IMAP_MAILBOX_SETS_OCTETS = 1048576, /* of all sets: the same */
+	IMAP_MAILBOX_MAX_BYGONE = 4096,     /* runs of them; more, and they are forgotten */
 	IMAP_MAILBOX_MAX_TOLD = 4096,       /* above the cursor's modseq; more may be told again */
 };
 
@@ -45,10 +46,11 @@ struct imap_mailbox {
 	struct runs messages; /* UID to value */
 	uint64_t n_unread;
 	struct imap_cursor cursor;
-	bool announce_all; /* never synchronised, yet everything in it is new: the mailbox was made
-			    * while its account was being watched */
-	bool is_void;      /* its UIDVALIDITY went, and nobody was told yet */
-	uint32_t uidnext;  /* as the server said, else one above the highest UID; 0: unknown */
+	struct runs bygone; /* from the watermark on: told, and gone since */
+	bool announce_all;  /* never synchronised, yet everything in it is new: the mailbox was made
+			     * while its account was being watched */
+	bool is_void;       /* its UIDVALIDITY went, and nobody was told yet */
+	uint32_t uidnext;   /* as the server said, else one above the highest UID; 0: unknown */
 	/* Messages that were told with a modseq above the cursor's, by UID: a server that is asked
 	 * for changes since the cursor names them again. */
 	struct imap_mailbox_told *told;
@@ -108,6 +110,14 @@ void imap_mailbox_replace(struct imap_mailbox *mailbox, struct runs *messages);
 bool imap_mailbox_is_as_said(const struct imap_mailbox *mailbox, uint32_t uidvalidity,
 	uint32_t uidnext, uint32_t messages, uint64_t highestmodseq);
 
+/* The messages first..last were told and are gone: their UIDs are used up (RFC 9051
+ * section 2.3.1.1), though a broken server may show them again before the watermark is raised. 0 or
+ * -ENOMEM. */
+int imap_mailbox_note_bygone(struct imap_mailbox *mailbox, uint32_t first, uint32_t last);
+
+/* The server uses UIDs a second time. */
+void imap_mailbox_forget_bygone(struct imap_mailbox *mailbox);
+
 /* Whether a message that the server has, and that is not among the known, is new. */
 bool imap_mailbox_is_new(const struct imap_mailbox *mailbox, uint32_t uid);
 
@@ -131,5 +141,5 @@ bool imap_mailbox_has_told(const struct imap_mailbox *mailbox, uint32_t uid, uin
 /* The server's highest modseq is this one: it may give those above it to other states. */
 void imap_mailbox_forget_told_above(struct imap_mailbox *mailbox, uint64_t modseq);
 
-/* The watermark goes up to one above the highest known UID (never down). */
+/* The watermark goes up to one above the highest UID that was ever known (never down). */
 void imap_mailbox_raise_watermark(struct imap_mailbox *mailbox);

@@ -403,6 +403,39 @@ static bool scan_is_listed(const struct open *open)
 	return open->scan_by_search ? open->has_listing : open->scan_next > open->exists;
 }
 
+/* All that is in the scan gets into the view: as new from the watermark on, but for what was told
+ * and then was gone. 0 or -ENOMEM. */
+static int take_unknown(struct open *open)
+{
+	struct imap_mailbox *mailbox = open->mailbox;
+	uint32_t watermark = mailbox->cursor.watermark;
+	uint64_t first_new = watermark != 0 ? watermark : UINT64_C(1) << 32;
+	struct run run, seen;
+	int r = 0;
+	for (uint64_t n = 1; r == 0 && n <= UINT32_MAX && runs_next(&open->scan, n, &run);
+		n = (uint64_t)run.last + 1) {
+		uint16_t value = open->scan_by_search ? IMAP_MAILBOX_UNREAD : run.value;
+		if (run.last >= first_new) {
+			uint32_t first = run.first > first_new ? run.first : watermark;
+			r = runs_set(&open->pending, first, run.last, 0);
+		}
+		if (r == 0 && run.first < first_new) {
+			uint32_t last = run.last >= first_new ? watermark - 1 : run.last;
+			r = runs_set(&open->strays, run.first, last, 0);
+		}
+		for (uint64_t p = run.first; r == 0 && p <= run.last &&
+			runs_next(&mailbox->bygone, p, &seen) && seen.first <= run.last;
+			p = (uint64_t)seen.last + 1) {
+			uint32_t from = seen.first > run.first ? seen.first : run.first;
+			uint32_t to = seen.last < run.last ? seen.last : run.last;
+			r = runs_unset(&open->pending, from, to);
+			r = r < 0 ? r : runs_set(&open->strays, from, to, 0);
+		}
+		r = r < 0 ? r : imap_mailbox_put(mailbox, run.first, run.last, value);
+	}
+	return r;
+}
+
 /* The known messages that the server has not, and the other way round. */
 static void scan_compare(struct imap_client *client)
 {
@@ -426,21 +459,7 @@ static void scan_compare(struct imap_client *client)
 		n = (uint64_t)there.last + 1) {
 		r = runs_unset(&open->scan, there.first, there.last);
 	}
-	for (uint64_t n = 1; r == 0 && n <= UINT32_MAX && runs_next(&open->scan, n, &run);
-		n = (uint64_t)run.last + 1) {
-		uint32_t watermark = mailbox->cursor.watermark;
-		uint16_t value = open->scan_by_search ? IMAP_MAILBOX_UNREAD : run.value;
-		if (watermark != 0 && run.last >= watermark) {
-			uint32_t first = run.first > watermark ? run.first : watermark;
-			r = runs_set(&open->pending, first, run.last, 0);
-		}
-		if (r == 0 && (watermark == 0 || run.first < watermark)) {
-			uint32_t last =
-				watermark != 0 && run.last >= watermark ? watermark - 1 : run.last;
-			r = runs_set(&open->strays, run.first, last, 0);
-		}
-		r = r < 0 ? r : imap_mailbox_put(mailbox, run.first, run.last, value);
-	}
+	r = r < 0 ? r : take_unknown(open);
 	if (r < 0) {
 		client_fail_memory(client);
 		return;
@@ -463,7 +482,9 @@ static bool scan_rewinds(struct imap_client *client)
 	log_debug(NULL, open->mailbox->name,
 		"the server has gone back from UID %u to %u: UIDs are used a second time",
 		cursor->watermark, uidnext);
+	follow_gone(client, uidnext, UINT32_MAX);
 	cursor->watermark = uidnext;
+	imap_mailbox_forget_bygone(open->mailbox);
 	if (cursor->has_flags || cursor->highestmodseq == 0) {
 		return false;
 	}
