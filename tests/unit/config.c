@@ -825,8 +825,8 @@ static void test_equal(void **state)
 		"port = 1",
 		"security = starttls port = 993",
 		"ca-file = \"/c\"",
-		"certificate-fingerprint = "
-		"\"sha256:0000000000000000000000000000000000000000000000000000000000000000\"",
+		("certificate-fingerprint = "
+		 "\"sha256:0000000000000000000000000000000000000000000000000000000000000000\""),
 		"proxy-command = x",
 		"client-certificate = \"/c\"",
 		"client-certificate = \"/c\" client-key = \"/k\"",

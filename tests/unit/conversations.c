@@ -97,7 +97,8 @@ struct run_state {
 	char problem[1024];
 };
 
-static void fail(struct run_state *run, const char *format, ...)
+__attribute__((format(printf, 2, 3))) static void fail(
+	struct run_state *run, const char *format, ...)
 {
 	if (*run->problem) {
 		return;

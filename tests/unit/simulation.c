@@ -86,7 +86,8 @@ static struct {
 	bool is_verbose;
 } total = {.every = 1};
 
-static void fail(struct session *session, const char *format, ...)
+__attribute__((format(printf, 2, 3))) static void fail(
+	struct session *session, const char *format, ...)
 {
 	static const char *const cuts[] = {"uncut", "to the client", "to the server"};
 	if (*session->problem) {
