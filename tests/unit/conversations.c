@@ -591,10 +591,9 @@ static void run_line(struct run_state *run, const char *line)
 		}
 	} else if (strncmp(line, "? ", 2) == 0) {
 		const char *state = imap_state_name(imap_client_state(run->client));
-		if (strcmp(state, line + 2) != 0) {
-			fail(run, "the state is \"%s\"", state);
-		}
-		if (strcmp(state, "idling") == 0) {
+		if (!state || strcmp(state, line + 2) != 0) {
+			fail(run, "the state is \"%s\"", state ? state : "none");
+		} else if (strcmp(state, "idling") == 0) {
 			views_check(&run->views);
 			take_problem(run);
 		}
