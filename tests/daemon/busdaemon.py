@@ -66,6 +66,10 @@ class BusDaemon:
         """It stands still."""
         self._process.send_signal(signal.SIGSTOP)
 
+    def thaw(self):
+        """It goes on."""
+        self._process.send_signal(signal.SIGCONT)
+
     def kill(self):
         """As a crash ends it."""
         self._process.kill()
