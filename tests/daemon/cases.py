@@ -50,9 +50,15 @@ language, a line each:
                          addresses, as on the wire); or is TEXT (envelope). From here on the
                          connection is served as usual
     mail* N PART TEXT    TEXT is N times there
+    structure TEXT       message 1 is built so (BODYSTRUCTURE); several lines are one text
+    structure* N TEXT    TEXT is N times there
+    part SECTION TEXT    what lies in that section of it; several lines are one text
+    part* N SECTION TEXT TEXT is N times there
+    fetch ITEM...        a Fetch of message 1 is served by what the lines before say; what comes of
+                         it is for "new" and "clean". From here on the connection is served as usual
     clean UID KEY N      the text, or each text in the list, is of one line without anything that
-                         would deceive a reader, and has N characters at most
-    new UID KEY=JSON...  the message is told in a NewMail, with these values
+                         would deceive a reader, and has N characters at most; a Text has lines
+    new UID KEY=JSON...  the message is told in a NewMail, with these values; null: without it
     none UID             it is not told (so far; put it behind something that comes later)
     hidden TEXT          TEXT is neither in the log above debug nor on the bus
     invalid /REGEX/      the account is not taken, for this reason; nothing else stands in such a case
@@ -188,6 +194,8 @@ def texts_of(value):
     """All texts in a value from the bus."""
     if isinstance(value, str):
         return [value]
+    if isinstance(value, int):
+        return []
     return [text for item in value for text in texts_of(item)]
 
 
@@ -300,6 +308,7 @@ class Play:
         self.session = None
         self.tag = ""
         self.calls = []
+        self.fetched = {}
         options = {name.replace("-", "_"): value for name, value in case.options.items()}
         security = options.pop("security", "plain")
         secret = options.pop("secret", "password-file")
@@ -614,7 +623,7 @@ class Play:
         )
 
     def told(self):
-        return {
+        return self.fetched | {
             message["Uid"]: message
             for message in self.bus.new_mail(self.name, "INBOX", since=self.mark)
         }
@@ -647,10 +656,33 @@ class Play:
         self.wire.tell(f"* {len(box.messages)} EXISTS")
         self.serve("")
 
+    def structure(self, rest):
+        self.structure_of("1 " + rest)
+
+    def structure_of(self, rest):
+        n, _, text = rest.partition(" ")
+        structures = self.session.box.structures
+        structures[1] = structures.get(1, "") + as_text(octets(text)) * int(n)
+
+    def part(self, rest):
+        self.part_of("1 " + rest)
+
+    def part_of(self, rest):
+        n, section, text = rest.split(" ", 2)
+        parts = self.session.box.parts
+        parts[1, section] = parts.get((1, section), b"") + octets(text) * int(n)
+
+    def fetch(self, rest):
+        self.serve("")
+        [messages] = self.bus.reply("Fetch", "ssauas", self.name, "INBOX", [1], rest.split()).body
+        self.fetched = {message["Uid"]: message for message in plain(messages)}
+
     def clean(self, rest):
         uid, key, n = rest.split()
         message = self.bus.wait(lambda: self.told()[int(uid)], what=f"message {uid}")
         for text in texts_of(message[key]):
+            if key == "Text":
+                text = text.replace("\n", "").replace("\t", "")
             assert not DECEIVING.search(text), f"{text[:200]!r}"
             assert len(text) <= int(n), f"{len(text)} characters"
 
@@ -789,6 +821,11 @@ class Play:
         "new": new,
         "mail": mail,
         "mail*": mail_of,
+        "structure": structure,
+        "structure*": structure_of,
+        "part": part,
+        "part*": part_of,
+        "fetch": fetch,
         "clean": clean,
         "none": none,
         "hidden": hidden,

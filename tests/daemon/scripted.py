@@ -268,6 +268,8 @@ class Box:
     uidvalidity: int = 77
     highestmodseq: int = 40
     envelopes: dict = dataclasses.field(default_factory=dict)  # by UID, where they are not usual
+    structures: dict = dataclasses.field(default_factory=dict)  # the same
+    parts: dict = dataclasses.field(default_factory=dict)  # octets by (UID, section)
 
     def __post_init__(self):
         if self.uidnext is None:
@@ -447,8 +449,20 @@ class Session:
             "ENVELOPE": self.box.envelopes.get(
                 uid, f'(NIL "Message {uid}" NIL NIL NIL NIL NIL NIL NIL NIL)'
             ),
+            "BODYSTRUCTURE": self.box.structures.get(
+                uid, '("TEXT" "PLAIN" NIL NIL NIL "7BIT" 9 1)'
+            ),
         }
-        return f"* {number} FETCH ({' '.join(f'{item} {values[item]}' for item in items)})"
+        pairs = [
+            self._part(uid, item) if item not in values else f"{item} {values[item]}"
+            for item in items
+        ]
+        return f"* {number} FETCH ({' '.join(pairs)})"
+
+    def _part(self, uid, item):
+        section, last = re.fullmatch(r"BODY\.PEEK\[([\d.]*)\]<0\.(\d+)>", item).groups()
+        text = octets_of(self.box.parts.get((uid, section), "nothing\r\n"))[: int(last)]
+        return f"BODY[{section}]<0> {{{len(text)}}}\r\n{text.decode(errors='surrogateescape')}"
 
     def _on_logout(self):
         return ["* BYE until next time"], "left"
