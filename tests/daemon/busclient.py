@@ -346,9 +346,17 @@ class Bus:
     # Calls.
 
     def send(
-        self, member, signature="", *arguments, path=ROOT, interface=NAME, destination=NAME
+        self,
+        member,
+        signature="",
+        *arguments,
+        path=ROOT,
+        interface=NAME,
+        destination=NAME,
+        fds=(),
     ):
-        """Calls without waiting: .result(timeout) of what it returns is the reply as a message."""
+        """Calls without waiting: .result(timeout) of what it returns is the reply as a message.
+        fds: what "h" among the arguments counts."""
         message = dbus_next.Message(
             destination=destination,
             path=path,
@@ -356,6 +364,7 @@ class Bus:
             member=member,
             signature=signature,
             body=list(arguments),
+            unix_fds=list(fds),
         )
         return asyncio.run_coroutine_threadsafe(self._bus.call(message), self._loop)
 

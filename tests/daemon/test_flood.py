@@ -15,8 +15,7 @@ from mailidled import Account
 from scripted import Box, Server, Session
 from servers.base import User
 
-# Half of what is told while the bus takes nothing; what is kept of it is 16 MiB by its own count,
-# and malloc adds to that.
+# What comes is 42 MiB; what is kept for the bus is 16 MiB by its own count, and malloc adds to that.
 N_MESSAGES = 3500
 MESSAGE_SIZE = 12 * 1024
 KEPT_SIZE = 16 << 20
@@ -109,17 +108,23 @@ class Pushing(Session):
         return n
 
 
-def test_a_bus_that_stands_still(daemon, bus, bus_daemon, scripted):
-    """What is not told yet is kept up to a limit, then nothing more is read of the server.
-    Afterwards every message is told once, in order."""
-    box = Box({1: []})
-    running, session = begin(daemon, bus, scripted, box, Pushing)
+def fill(box):
+    """So many long messages come; returns their UIDs."""
     name = f'("{"x" * 250}" NIL "somebody" "example.org")'
     uids = list(range(2, 2 + N_MESSAGES))
     for uid in uids:
         box.messages[uid] = []
         box.envelopes[uid] = f"(NIL {'NIL ' * 4}({name * (MESSAGE_SIZE // 260)}) NIL NIL NIL NIL)"
     box.uidnext = uids[-1] + 1
+    return uids
+
+
+def test_a_bus_that_stands_still(daemon, bus, bus_daemon, scripted):
+    """What is not told yet is kept up to a limit, then nothing more is read of the server.
+    Afterwards every message is told once, in order."""
+    box = Box({1: []})
+    running, session = begin(daemon, bus, scripted, box, Pushing)
+    uids = fill(box)
     before = memory(running)
     bus_daemon.freeze()
     try:
@@ -138,6 +143,29 @@ def test_a_bus_that_stands_still(daemon, bus, bus_daemon, scripted):
         assert highest - before < HELD_GROWTH_KIB
     last = box.messages[1]
     bus.wait_for_signal("FlagsChanged", lambda _a, _b, changed: [1, last] in changed)
+
+
+def test_a_bus_on_which_nobody_listens(daemon, bus, scripted):
+    """What is told to nobody is not kept, nor is more asked for than a NewMail has."""
+    box = Box({1: []})
+    running, session = begin(daemon, bus, scripted, box)
+    driver = "org.freedesktop.DBus"
+    rule = f"type='signal',sender='{NAME}'"
+    where = {"path": "/org/freedesktop/DBus", "interface": driver, "destination": driver}
+    bus.reply("RemoveMatch", "s", rule, **where)
+    before = memory(running)
+    uids = fill(box)
+    session.wire.tell(f"* {len(box.messages)} EXISTS")
+    scripted.start(session.answer_until)
+    bus.reply("Refresh", "ss", "work", "INBOX")
+    highest = memory(running, "VmHWM")
+    listed = bus.call("ListSince", "ssuuu", "work", "INBOX", 77, uids[-3], 9)
+    assert [message["Uid"] for message in listed] == uids[-2:]
+    assert not bus.new_mail()
+    print(f"{before} KiB before, {highest} KiB at most")
+    assert not any("BODY" in line for line in session.wire.said)
+    if not running.is_sanitized:
+        assert highest - before < HELD_GROWTH_KIB
 
 
 class Generous(Session):
@@ -253,6 +281,46 @@ def test_callers_that_flood_and_never_read(daemon, bus, bus_daemon, scripted):
         flood(running, bus, bus_daemon.address, kind, 1)
     for kind in ("GetAll", "Fetch", "Refresh"):
         flood(running, bus, bus_daemon.address, kind, 20)
+
+
+def test_arguments_of_megabytes(daemon, bus, scripted, rude):
+    """They are refused one by one, and gone then."""
+    running, session = begin(daemon, bus, scripted, Box({1: []}), Generous)
+    scripted.start(session.answer_until)
+    before = memory(running)
+    n = 1 << 20
+    for member, signature, body in (
+        ("Refresh", "ss", ("x" * n, "INBOX")),
+        ("ListUnread", "ssu", ("work", "x" * n, 0)),
+        ("Fetch", "ssauas", ("work", "INBOX", [1], ["x" * n])),
+        ("Move", "ssaus", ("work", "INBOX", [1], "x" * n)),
+    ):
+        for _ in range(16):
+            rude.say(NAME, ROOT, NAME, member, signature, body)
+    rude.say(NAME, ROOT, NAME, "Reload")
+    running.wait_for_log("configuration read again")
+    highest = memory(running, "VmHWM")
+    print(f"{before} KiB before, {highest} KiB at most")
+    if not running.is_sanitized:
+        assert highest - before < FLOOD_GROWTH_KIB
+
+
+def test_descriptors_that_nobody_wants(daemon, bus, scripted):
+    """What a caller passes along is closed."""
+    running, session = begin(daemon, bus, scripted, Box({1: []}), Generous)
+    folder = pathlib.Path(f"/proc/{running.process.pid}/fd")
+    before = len(list(folder.iterdir()))
+    fds = [running.process.stderr.fileno()] * 16
+    for member, signature, arguments in (
+        ("Refresh", "ssh", ("work", "INBOX", 0)),
+        ("Refresh", "ss", ("nobody", "INBOX")),
+        ("Explode", "h", (0,)),
+    ):
+        for _ in range(100):
+            with pytest.raises(BusError):
+                check(bus.send(member, signature, *arguments, fds=fds).result(SECONDS))
+    bus.get(ROOT, NAME, "Version")
+    assert len(list(folder.iterdir())) == before
 
 
 def test_a_reply_behind_the_account(daemon, bus, scripted):
