@@ -107,11 +107,23 @@ struct notice *notice_free(struct notice *notice)
 	return NULL;
 }
 
+static size_t measure_item(const struct account_list_item *item)
+{
+	size_t size = sizeof(*item) + strlen(item->name);
+	for (char **word = item->attributes; word && *word; word++) {
+		size += sizeof(*word) + strlen(*word);
+	}
+	return size;
+}
+
 static size_t measure(const struct notice *notice)
 {
 	size_t size = sizeof(*notice) + notice->told.n_uids * sizeof(*notice->told.uids);
 	for (size_t i = 0; i < notice->told.n_messages; i++) {
 		size += message_size(notice->told.messages[i]);
+	}
+	for (size_t i = 0; i < notice->told.n_list; i++) {
+		size += measure_item(&notice->told.list[i]);
 	}
 	return size + (notice->delta ? delta_size(notice->delta) : 0);
 }

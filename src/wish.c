@@ -559,9 +559,27 @@ static int copy_list_item(const struct imap_list_item *item, struct account_list
 	return 0;
 }
 
+/* As it will be in the reply, or a little less. */
+static size_t list_size(const struct imap_list_item *list, size_t n)
+{
+	size_t size = 0;
+	for (size_t i = 0; i < n; i++) {
+		size += strlen(list[i].name);
+		for (size_t k = 0; k < list[i].n_attributes; k++) {
+			size += strlen(list[i].attributes[k]);
+		}
+	}
+	return size;
+}
+
 int wish_gather_list(struct wish *wish, struct imap_event *event, struct failure *ret_failure)
 {
 	forget_gathered(wish);
+	if (list_size(event->list, event->n_list) > REPLY_SIZE_HIGHEST) {
+		failure_set(ret_failure, FAILURE_LIMIT_EXCEEDED,
+			"the reply would be larger than 8 MiB");
+		return -EMSGSIZE;
+	}
 	wish->list = calloc(event->n_list + 1, sizeof(*wish->list));
 	int error = wish->list ? 0 : -ENOMEM;
 	for (size_t i = 0; error == 0 && i < event->n_list; i++) {

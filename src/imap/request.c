@@ -379,8 +379,9 @@ void request_take_list(
 		if (!item.attributes[i]) {
 			break;
 		}
+		request->octets += sizeof(*item.attributes) + LEAST_STRING +
+			strlen(item.attributes[item.n_attributes]);
 		item.n_attributes++;
-		request->octets += sizeof(*item.attributes) + LEAST_STRING;
 	}
 	if (!item.attributes || item.n_attributes < entry->n_words) {
 		request->list[request->n_list++] = item;

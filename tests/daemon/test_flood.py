@@ -15,7 +15,7 @@ from mailidled import Account
 from scripted import Box, Server, Session
 from servers.base import User
 
-# What comes is 42 MiB; what is kept for the bus is 16 MiB by its own count, and malloc adds to that.
+# What comes is 42 MiB; what is kept for the bus is 16 MiB by its own count, to which malloc adds.
 N_MESSAGES = 3500
 MESSAGE_SIZE = 12 * 1024
 KEPT_SIZE = 16 << 20

@@ -292,6 +292,29 @@ static void test_large_events_fill_the_queue(void **fixture)
 	assert_true(notice_queue_is_full(&queue));
 }
 
+static void test_large_replies_fill_the_queue(void **fixture)
+{
+	(void)fixture;
+	const size_t len = 512 * 1024;
+	for (int i = 0; i < 16; i++) {
+		assert_false(notice_queue_is_full(&queue));
+		struct notice *notice = notice_new(ACCOUNT_EVENT_REPLY);
+		assert_non_null(notice);
+		struct account_list_item *item = calloc(1, sizeof(*item));
+		assert_non_null(item);
+		item->name = calloc(1, len + 1);
+		item->attributes = calloc(2, sizeof(*item->attributes));
+		assert_non_null(item->name);
+		assert_non_null(item->attributes);
+		item->attributes[0] = strdup(memset(item->name, 'x', len));
+		assert_non_null(item->attributes[0]);
+		notice->told.list = item;
+		notice->told.n_list = 1;
+		notice_queue_put(&queue, notice);
+	}
+	assert_true(notice_queue_is_full(&queue));
+}
+
 static void test_the_gate(void **fixture)
 {
 	(void)fixture;
@@ -365,6 +388,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_a_slow_bus, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(
 			test_large_events_fill_the_queue, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(
+			test_large_replies_fill_the_queue, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_the_gate, set_up, tear_down),
 		cmocka_unit_test(test_waits),
 		cmocka_unit_test(test_an_expired_token),
