@@ -119,14 +119,20 @@ static struct span charset_of(const struct mime_part *part, struct span octets)
 	return is_html(part) ? mime_html_charset(octets) : charset;
 }
 
-static void cut_octets(char *text, size_t max_len)
+/* Takes the text, and gives back what it does not need: many of them may wait for their reader. */
+static char *cut_octets(char *text, size_t max_len)
 {
-	if (strlen(text) > max_len) {
+	size_t len = strlen(text);
+
+	if (len > max_len) {
 		while (max_len > 0 && ((unsigned char)text[max_len] & 0xc0) == 0x80) {
 			max_len--;
 		}
 		text[max_len] = '\0';
+		len = max_len;
 	}
+	char *fitting = realloc(text, len + 1);
+	return fitting != NULL ? fitting : text;
 }
 
 char *mime_part_text(const struct mime_part *part, struct span octets, size_t max_len)
@@ -153,7 +159,7 @@ char *mime_part_text(const struct mime_part *part, struct span octets, size_t ma
 		text = text_clean(bytes_span(&readable), TEXT_LINES, 0);
 	}
 	if (text != NULL) {
-		cut_octets(text, max_len);
+		text = cut_octets(text, max_len);
 	}
 	bytes_done(&decoded);
 	bytes_done(&converted);

@@ -20,6 +20,8 @@ N_MESSAGES = 3500
 MESSAGE_SIZE = 12 * 1024
 KEPT_SIZE = 16 << 20
 HELD_GROWTH_KIB = 32 * 1024
+# The same, with what a server has said of the next reply.
+REPLIES_GROWTH_KIB = 48 * 1024
 FLOOD_GROWTH_KIB = 8 * 1024
 # The rule is 0.1 s; what the flood left in the queues of the bus, on a busy machine, comes first.
 SERVED_SECONDS = 0.1
@@ -143,6 +145,36 @@ def test_a_bus_that_stands_still(daemon, bus, bus_daemon, scripted):
         assert highest - before < HELD_GROWTH_KIB
     last = box.messages[1]
     bus.wait_for_signal("FlagsChanged", lambda _a, _b, changed: [1, last] in changed)
+
+
+def test_replies_that_wait_for_the_bus(daemon, bus, bus_daemon, scripted):
+    """They are kept as far as signals are, and what was cut off of them is not."""
+    n, n_calls = 60, 8
+    box = Box({uid: [] for uid in range(1, n + 1)})
+    box.parts = {(uid, "1"): "x" * 200000 for uid in box.messages}
+    running, session = begin(daemon, bus, scripted, box)
+    others = [bus.another() for _ in range(4)]
+    before = memory(running)
+    calls = []
+    for other in others:
+        calls += [
+            other.send("Fetch", "ssauas", "work", "INBOX", list(box.messages), ["text"])
+            for _ in range(n_calls)
+        ]
+        other.get(ROOT, NAME, "Version")
+    bus_daemon.freeze()
+    try:
+        scripted.start(session.answer_until)
+        running.wait_for_log("nothing is read from servers")
+        highest = memory(running, "VmHWM")
+    finally:
+        bus_daemon.thaw()
+    for call in calls:
+        [messages] = check(call.result(SECONDS)).body
+        assert [message["Uid"].value for message in messages] == list(box.messages)
+    print(f"{before} KiB before, {highest} KiB at most")
+    if not running.is_sanitized:
+        assert highest - before < REPLIES_GROWTH_KIB
 
 
 def test_a_bus_on_which_nobody_listens(daemon, bus, scripted):

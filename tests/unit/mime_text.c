@@ -1,3 +1,4 @@
+#include <malloc.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -317,6 +318,29 @@ static void test_max_len(void **state)
 }
 
 /* A megabyte of each is work of less than a second or two, not of hours. */
+/* What was cut off is not kept: many texts may wait for a reader who is slow. */
+static void test_no_more_than_the_text_is_kept(void **state)
+{
+	(void)state;
+	const struct row rows[] = {
+		{.subtype = "plain", .encoding = "7bit"},
+		{.subtype = "plain", .encoding = "8bit", .charset = "utf-8"},
+		{.subtype = "html", .encoding = "7bit"},
+	};
+	char *octets = malloc(MEGABYTE);
+	assert_non_null(octets);
+	memset(octets, 'x', MEGABYTE);
+	for (size_t i = 0; i < N_ROWS(rows); i++) {
+		char *text = part_text(
+			&rows[i], (struct span){(const uint8_t *)octets, MEGABYTE}, ENOUGH);
+		assert_non_null(text);
+		assert_int_equal(strlen(text), ENOUGH);
+		assert_in_range(malloc_usable_size(text), ENOUGH + 1, ENOUGH + 8192);
+		free(text);
+	}
+	free(octets);
+}
+
 static void test_linear(void **state)
 {
 	static const char *const units[] = {
@@ -483,6 +507,7 @@ int main(void)
 		cmocka_unit_test(test_html),
 		cmocka_unit_test(test_beginnings),
 		cmocka_unit_test(test_max_len),
+		cmocka_unit_test(test_no_more_than_the_text_is_kept),
 		cmocka_unit_test(test_linear),
 		cmocka_unit_test(test_flowed),
 		cmocka_unit_test(test_preview),
