@@ -12,8 +12,8 @@
 #define N_STEPS_HIGHEST 64
 
 /* With more than this in the queue only writing goes on: whoever makes us answer has to wait until
- * the bus takes the answers. */
-#define N_QUEUED_HIGHEST 256
+ * the bus takes the answers. Few, since each may be all objects there are. */
+#define N_QUEUED_HIGHEST 16
 
 struct bus {
 	struct task *owner;   /* borrowed */

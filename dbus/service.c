@@ -385,6 +385,10 @@ void service_run(struct service *service)
 		int error = 0;
 		if (event) {
 			error = tell(service, event);
+			/* In the socket a file takes no room, and yet it is memory. */
+			if (error == 0 && event->raw_fd >= 0) {
+				error = ask_whether_taken(service);
+			}
 		} else {
 			requests_answer_all(&service->reloaded, FAILURE_NONE, NULL);
 			if (!accounts_has_announcement(service->accounts)) {

@@ -122,6 +122,8 @@ static size_t measure(const struct notice *notice)
 	for (size_t i = 0; i < notice->told.n_messages; i++) {
 		size += message_size(notice->told.messages[i]);
 	}
+	/* A memfd is memory of ours as long as nobody else has it. */
+	size += (size_t)notice->told.raw_size;
 	for (size_t i = 0; i < notice->told.n_list; i++) {
 		size += measure_item(&notice->told.list[i]);
 	}

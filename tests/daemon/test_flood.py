@@ -1,8 +1,10 @@
 """Callers and buses that do not keep up: what the daemon holds for them is bounded, others are
 served meanwhile, and nothing is lost."""
 
+import os
 import pathlib
 import re
+import signal
 import socket
 import threading
 import time
@@ -80,6 +82,14 @@ def scripted():
 def memory(running, name="VmRSS"):
     status = pathlib.Path(f"/proc/{running.process.pid}/status").read_text()
     return int(re.search(rf"^{name}:\s+(\d+) kB", status, re.MULTILINE)[1])
+
+
+def wait_until_quiet(running):
+    """It does nothing any more."""
+    path = pathlib.Path(f"/proc/{running.process.pid}/schedstat")
+    last = None
+    while last != (last := path.read_text()):
+        time.sleep(0.5)
 
 
 def begin(daemon, bus, server, box, kind=Session):
@@ -177,6 +187,56 @@ def test_replies_that_wait_for_the_bus(daemon, bus, bus_daemon, scripted):
         assert highest - before < REPLIES_GROWTH_KIB
 
 
+def test_raw_messages_that_wait_for_the_bus(daemon, bus, bus_daemon, scripted):
+    """They are memory, too."""
+    size = 5 << 20
+    running, session = begin(daemon, bus, scripted, Box({1: []}), Generous)
+    session.raw = "x" * size
+    calls = []
+    for _ in range(3):
+        other = bus.another()
+        calls += [other.send("FetchRaw", "ssu", "work", "INBOX", 1) for _ in range(8)]
+        other.get(ROOT, NAME, "Version")
+    bus_daemon.freeze()
+    try:
+        scripted.start(session.answer_until)
+        running.wait_for_log("nothing is read from servers")
+        folder = pathlib.Path(f"/proc/{running.process.pid}/fd")
+        kept = [file for file in folder.iterdir() if "memfd:message" in str(file.readlink())]
+    finally:
+        bus_daemon.thaw()
+    for call in calls:
+        reply = check(call.result(SECONDS))
+        os.close(reply.unix_fds[0])
+        assert reply.body[1] == size
+    assert len(kept) * size <= 2 * KEPT_SIZE
+
+
+def test_large_answers_that_wait_for_the_bus(daemon, bus, bus_daemon, rude):
+    """Callers are not read as long as the bus takes no answers."""
+    boxes = tuple(f"{'x' * 200}{i}" for i in range(500))
+    server = Server()
+    account = Account("work", server, User("jo", "secret"), boxes, security="plain")
+    with server:
+        running = daemon(account)
+        before = memory(running)
+        running.process.send_signal(signal.SIGSTOP)
+        rude.say(NAME, ROOT, OBJECT_MANAGER, "GetManagedObjects", times=1000)
+        # The bus looks at what is said in its order.
+        bus.another()
+        bus_daemon.freeze()
+        running.process.send_signal(signal.SIGCONT)
+        try:
+            wait_until_quiet(running)
+            highest = memory(running, "VmHWM")
+        finally:
+            bus_daemon.thaw()
+        bus.get(ROOT, NAME, "Version")
+        print(f"{before} KiB before, {highest} KiB at most")
+        if not running.is_sanitized:
+            assert highest - before < HELD_GROWTH_KIB
+
+
 def test_a_bus_on_which_nobody_listens(daemon, bus, scripted):
     """What is told to nobody is not kept, nor is more asked for than a NewMail has."""
     box = Box({1: []})
@@ -203,10 +263,13 @@ def test_a_bus_on_which_nobody_listens(daemon, bus, scripted):
 class Generous(Session):
     """Answers all that the methods below ask for."""
 
+    raw = "a: b\r\n\r\nc"
+
     def answers(self, line):
         tag, _, command = line.partition(" ")
         if "BODY.PEEK[]" in command:
-            return ["* 1 FETCH (UID 1 BODY[]<0> {9}", "a: b\r\n\r\nc)", f"{tag} OK fetched"]
+            literal = f"{{{len(self.raw)}}}\r\n{self.raw}"
+            return [f"* 1 FETCH (UID 1 BODY[] {literal})", f"{tag} OK fetched"]
         if command.startswith("LIST "):
             return ['* LIST () "/" "INBOX"', f"{tag} OK listed"]
         if command.startswith("UID STORE "):
