@@ -94,10 +94,13 @@ static void on_output(struct ev_loop *loop, ev_io *watcher, int events)
 static void on_ended(struct ev_loop *loop, ev_io *watcher, int events)
 {
 	(void)loop;
-	(void)events;
 	struct secret_command *command = watcher->data;
 	char ending[48];
 	if (!shell_has_ended(&command->shell, ending, sizeof(ending))) {
+		/* The loop had no room for it, and calls no more. */
+		if (events & EV_ERROR) {
+			refuse(command, "could not be waited for");
+		}
 		return;
 	}
 	if (ending[0] != '\0') {

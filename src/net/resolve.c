@@ -193,7 +193,6 @@ static void finish(struct resolve *resolve)
 
 static void on_answered(struct ev_loop *loop, ev_io *watcher, int events)
 {
-	(void)events;
 	struct resolve *resolve = watcher->data;
 	ev_io_stop(loop, watcher);
 	pthread_mutex_lock(&pool.mutex);
@@ -201,6 +200,12 @@ static void on_answered(struct ev_loop *loop, ev_io *watcher, int events)
 	pthread_mutex_unlock(&pool.mutex);
 	if (is_answered) {
 		finish(resolve);
+		task_wake(resolve->owner);
+	} else if (events & EV_ERROR) {
+		/* The loop had no room for it, and the answer would not be noticed. */
+		failure_set(&resolve->failure, FAILURE_OFFLINE, "%.120s cannot be waited for",
+			resolve->question->host);
+		resolve->is_done = true;
 		task_wake(resolve->owner);
 	}
 }
