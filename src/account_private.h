@@ -42,6 +42,9 @@ struct account {
 	const struct config_account *config; /* borrowed */
 	struct task task;
 	struct key *key;
+	uint64_t tries_since;       /* of the first of n_tries */
+	unsigned int n_tries;       /* by Start, of what the server refuses */
+	uint64_t tried_by;          /* id of the last call of Start */
 	struct mailbox **mailboxes; /* the configuration's order, then as found */
 	struct mailbox **by_name;   /* the same, sorted */
 	size_t n_mailboxes, n_mailboxes_allocated;

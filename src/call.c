@@ -4,10 +4,16 @@
 
 #include "account_private.h"
 #include "imap/writer.h"
+#include "util/clock.h"
 #include "util/log.h"
 #include "util/text.h"
 
 #define NAME_LEN_HIGHEST 1000
+
+/* Refused logins that Start may ask for: servers lock accounts for more. */
+#define N_TRIES_HIGHEST  8
+#define TRIES_USEC       USEC_PER_MINUTE
+
 #define N_FLAGS_HIGHEST  128
 #define FLAG_LEN_HIGHEST 128
 #define LIMIT_BY_DEFAULT 100
@@ -421,6 +427,36 @@ uint64_t accounts_stop(
 	return finish(&asking, for_each(&asking, stop));
 }
 
+static bool is_tried_too_often(struct account *account)
+{
+	uint64_t now = turn_now(account->set->turn);
+	if (failure_kept(account->failure)->kind != FAILURE_AUTHENTICATION_FAILED) {
+		return false;
+	}
+	if (now - account->tries_since >= TRIES_USEC) {
+		account->tries_since = now;
+		account->n_tries = 0;
+	}
+	account->n_tries++;
+	return account->n_tries > N_TRIES_HIGHEST;
+}
+
+/* Once for a call, however many mailboxes it means. */
+static void try_again(struct asking *asking, struct account *account)
+{
+	if (account->tried_by == asking->call->id) {
+		return;
+	}
+	account->tried_by = asking->call->id;
+	if (!is_tried_too_often(account)) {
+		account_retry(account);
+	} else if (!failure_is_set(&asking->call->failure)) {
+		failure_set(&asking->call->failure, FAILURE_LIMIT_EXCEEDED,
+			"the server refused the login of %s %d times within a minute",
+			account_name(account), N_TRIES_HIGHEST);
+	}
+}
+
 static int start(struct asking *asking, struct mailbox *mailbox)
 {
 	struct account *account = mailbox->account;
@@ -442,7 +478,7 @@ static int start(struct asking *asking, struct mailbox *mailbox)
 		visit_at(mailbox, 0);
 	}
 	account->budget = account->config->max_connections;
-	account_retry(account);
+	try_again(asking, account);
 	return 0;
 }
 
@@ -459,7 +495,7 @@ uint64_t accounts_start(
 	}
 	for (size_t i = 0; !asking.mailbox && i < accounts->n; i++) {
 		if (!asking.account || asking.account == accounts->list[i]) {
-			account_retry(accounts->list[i]);
+			try_again(&asking, accounts->list[i]);
 		}
 	}
 	return finish(&asking, for_each(&asking, start));

@@ -14,7 +14,7 @@ import pytest
 import dbus_next
 from busclient import NAME, OBJECT_MANAGER, PROPERTIES, ROOT, SECONDS, BusError, check
 from mailidled import Account
-from scripted import Box, Server, Session
+from scripted import GREETING, Box, Server, Session
 from servers.base import User
 
 # What comes is 42 MiB; what is kept for the bus is 16 MiB by its own count, to which malloc adds.
@@ -453,6 +453,42 @@ def test_callers_that_leave_at_once(daemon, bus, bus_daemon, scripted):
     check(call.result(SECONDS))
     n_asked = sum("BODY.PEEK[]" in line for line in session.wire.said)
     assert n_asked <= n_calls + 1
+
+
+def test_start_again_and_again(daemon, bus, scripted):
+    """A program that tries again whenever it is told that the login was refused: the server is not
+    asked as often as that."""
+    n = 0
+
+    def refuse(wire):
+        nonlocal n
+        wire.tell(GREETING)
+        tag = wire.expect(r"(\S+) AUTHENTICATE PLAIN \S+")[1]
+        n += 1
+        wire.tell(f"{tag} NO [AUTHENTICATIONFAILED] no")
+        wire.rest()
+
+    def wait_for_refusal(since):
+        bus.wait_for_signal(
+            "PropertiesChanged",
+            lambda interface, changed, _: interface.endswith(".Account")
+            and changed.get("Error", [""])[0].endswith("AuthenticationFailed"),
+            since=since,
+        )
+
+    scripted.serve(refuse)
+    daemon(Account("work", scripted, User("jo", "secret"), security="plain"))
+    bus.wait(lambda: bus.account("work")["Error"][0], what="the first refusal")
+    before = n
+    for i in range(8):
+        mark = bus.mark()
+        bus.reply("Start", "ss", *(("work", "INBOX"), ("work", ""), ("", ""))[i % 3])
+        wait_for_refusal(mark)
+        assert n == before + i + 1
+    for _ in range(10):
+        with pytest.raises(BusError, match="LimitExceeded: the server refused the login of work"):
+            bus.reply("Start", "ss", "work", "")
+    assert n == before + 8
 
 
 def test_too_many_callers(daemon, bus, scripted):
