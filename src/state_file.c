@@ -186,6 +186,10 @@ static enum state_verdict try_open(const char *path, sqlite3 **ret_db, int *ret_
 	if (verdict == STATE_VERDICT_GOOD) {
 		verdict = state_schema_probe(db);
 	}
+	if (verdict == STATE_VERDICT_GOOD) {
+		/* A log that SQLite could not open to write it opens to read, for good. */
+		verdict = state_schema_run(db, "BEGIN IMMEDIATE; ROLLBACK;");
+	}
 	if (verdict != STATE_VERDICT_GOOD) {
 		int r = state_file_errno(db ? sqlite3_extended_errcode(db) : SQLITE_NOMEM);
 		*ret_errno = r < 0 ? r : -EIO;

@@ -183,3 +183,60 @@ def test_while_it_runs(life):
             lambda: len(life.descriptors()) <= n_descriptors,
             what=f"{n_descriptors} descriptors after {fault}: {life.descriptors()}",
         )
+
+
+def begin(life, fault):
+    """One life. Where nothing else is possible the daemon says why, and ends; then another one is
+    whole."""
+    life.mail.box.add(life.mail.box.uidnext)
+    life.calls.plan(fault)
+    daemon, bus = life.daemon.start(ready=False), life.bus
+    bus.wait(
+        lambda: daemon.process.poll() is not None
+        or (bus.is_loaded and life.state() in ("idle", "waiting", "failed")),
+        what=f"a beginning in spite of {fault}",
+    )
+    if daemon.process.poll() is not None:
+        n_failed = life.calls.clear()
+        n_errors = daemon.log.count("error: ")
+        code = daemon.wait()
+        assert code > 0 and n_errors > 0, f"{fault}: exit code {code}\n{daemon.log}"
+        bus.wait(lambda: not bus.owner, what="the name to be free")
+        daemon.start()
+        life.recover()
+    else:
+        life.recover()
+        n_failed = life.calls.clear()
+    assert n_failed > 0 or fault.first > 1, f"{fault}: it was not called"
+
+
+def end(life):
+    """By a kill where nothing is lost by it; what could not be stored is stored by an end."""
+    log = life.daemon.log
+    if log.rfind("cannot be kept") > log.rfind("is kept again"):
+        life.daemon.stop()
+        life.bus.wait(lambda: not life.bus.owner, what="the name to be free")
+    else:
+        life.daemon.kill()
+
+
+def test_from_the_beginning(life):
+    """The state, the loop, the bus and the configuration, up to the first synchronisation; each
+    life begins with what the one before has left."""
+    life.daemon.start()
+    life.recover()
+    life.daemon.kill()
+    before = life.calls.counted()
+    life.mail.box.add(life.mail.box.uidnext)
+    life.daemon.start()
+    life.recover()
+    counts = life.calls.since(before)
+    life.daemon.kill()
+    for fault in faults_of(counts):
+        began = time.monotonic()
+        begin(life, fault)
+        seconds = time.monotonic() - began
+        print(f"{seconds:.2f} s: {fault}")
+        assert seconds < HANG_SECONDS, f"{fault}: it hangs"
+        assert life.told() == life.mail.box.uids()[1:], f"{fault}: what was told is not what came"
+        end(life)
