@@ -2,6 +2,7 @@
 short. The daemon lives, holds no descriptor more than before, and tells each message once."""
 
 import contextlib
+import errno
 import os
 import pathlib
 import time
@@ -10,15 +11,17 @@ import pytest
 
 from busclient import Bus, BusError
 from busdaemon import BusDaemon
-from faults import Calls, Fault, possible
+from faults import EVER, Calls, Fault, possible
 from mailidled import Account, Daemon
 from scripted import Box, Server, Session
 from servers.base import User
 
 IS_SLOW = "MAILIDLE_SLOW" in os.environ
 N_TRIES = 6
-# No deadline of the daemon's own is waited for.
-HANG_SECONDS = 20
+N_ROUNDS = 5
+# Where every single call fails, what waits for a deadline of the daemon's own does not hang.
+ATTEMPT_SECONDS = 60 if IS_SLOW else 10
+HANG_SECONDS = 80 if IS_SLOW else 20
 PLACE = ("work", "INBOX")
 
 
@@ -100,12 +103,18 @@ class Life:
     def state(self):
         return self.bus.mailbox(*PLACE)["State"]
 
+    def wait_for_end(self):
+        """Of an attempt to connect."""
+        self.bus.wait(
+            lambda: self.state() in ("idle", "waiting", "failed"),
+            ATTEMPT_SECONDS,
+            "an end of the attempt",
+        )
+
     def recover(self):
         """A person's wish brings it back, at the latest."""
         for _ in range(N_TRIES):
-            self.bus.wait(
-                lambda: self.state() in ("idle", "waiting", "failed"), what="an end of the attempt"
-            )
+            self.wait_for_end()
             if self.state() == "idle" and self.call("Refresh", *PLACE):
                 return
             self.call("Start", *PLACE)
@@ -117,9 +126,7 @@ class Life:
         self.bus.wait(lambda: self.state() != "idle", what="the end to be noticed")
         self.mail.box.add(self.mail.box.uidnext)
         self.call("Start", *PLACE)
-        self.bus.wait(
-            lambda: self.state() in ("idle", "waiting", "failed"), what="an end of the attempt"
-        )
+        self.wait_for_end()
         uid = self.mail.push()
         self.call("Refresh", *PLACE)
         self.call("Fetch", *PLACE, [uid], ["text"], signature="ssauas")
@@ -185,6 +192,41 @@ def test_while_it_runs(life):
         )
 
 
+LASTING = [
+    Fault("pwrite64 log", errno.ENOSPC, last=EVER),
+    Fault("fdatasync log", errno.EIO, last=EVER),
+    Fault("socket tcp", errno.EMFILE, last=EVER),
+    Fault("memfd_create new", errno.EMFILE, last=EVER),
+    Fault("open64 conf", errno.EMFILE, last=EVER),
+    Fault("getaddrinfo new", errno.ENOMEM, last=EVER),
+]
+
+
+@pytest.mark.parametrize("fault", LASTING, ids=str)
+def test_for_a_long_time(folder, certificates, fault):
+    """It goes on with what it can do, says once that the state is not kept, and is whole as soon as
+    the calls succeed again."""
+    with contextlib.closing(Life(folder, certificates, is_tls=False)) as life:
+        daemon = life.daemon.start()
+        life.recover()
+        life.calls.plan(fault)
+        for _ in range(N_ROUNDS):
+            life.round()
+        assert life.calls.clear() >= N_ROUNDS
+        is_state = fault.name.endswith(" log")
+        assert daemon.log.count("cannot be kept") == (1 if is_state else 0)
+        life.mail.push()
+        life.recover()
+        assert life.told() == life.mail.box.uids()[1:]
+        if is_state:
+            daemon.wait_for_log("is kept again")
+        daemon.kill()
+        life.mail.box.add(life.mail.box.uidnext)
+        daemon.start()
+        life.recover()
+        assert life.told() == life.mail.box.uids()[1:]
+
+
 def begin(life, fault):
     """One life. Where nothing else is possible the daemon says why, and ends; then another one is
     whole."""
@@ -194,7 +236,8 @@ def begin(life, fault):
     bus.wait(
         lambda: daemon.process.poll() is not None
         or (bus.is_loaded and life.state() in ("idle", "waiting", "failed")),
-        what=f"a beginning in spite of {fault}",
+        ATTEMPT_SECONDS,
+        f"a beginning in spite of {fault}",
     )
     if daemon.process.poll() is not None:
         n_failed = life.calls.clear()
