@@ -25,6 +25,8 @@ EVER = 0xFFFFFFFF
 
 AGAIN = (errno.EINTR, errno.EAGAIN)
 NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+# getaddrinfo(3) has codes of its own, and fails with one of them whatever is planned.
+EAI = errno.EIO
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
 
 # By name and kind of descriptor, "*" for the kinds that are not named; what is not here is let go,
@@ -52,14 +54,14 @@ POSSIBLE = {
     "recvmsg": {"tcp": (*AGAIN, -1, errno.ECONNRESET), "unix": (*AGAIN, -1), "netlink": AGAIN},
     "socket": {"*": (*NO_DESCRIPTOR, errno.ENOBUFS)},
     "connect": {"tcp": (errno.EAGAIN, errno.ENETUNREACH, errno.ECONNREFUSED, errno.ENOBUFS)},
-    "setsockopt": {"*": (errno.ENOBUFS, errno.ENOMEM)},
-    "getsockopt": {"tcp": (errno.ENOBUFS,)},
+    "setsockopt": {"*": (errno.EINVAL, errno.ENOBUFS, errno.ENOMEM)},
+    "getsockopt": {"tcp": (errno.EINVAL, errno.ENOBUFS)},
     "shutdown": {"*": (errno.ENOTCONN,)},
     "pipe2": {"*": NO_DESCRIPTOR},
     "memfd_create": {"*": NO_DESCRIPTOR},
     "pidfd_open": {"*": NO_DESCRIPTOR},
     "posix_spawn": {"*": (errno.EAGAIN, errno.ENOMEM)},
-    "getaddrinfo": {"*": (errno.ENOMEM,)},
+    "getaddrinfo": {"*": (EAI,)},
     "epoll_ctl": {"*": (errno.ENOMEM, errno.ENOSPC)},
     "epoll_wait": {"*": (errno.EINTR,)},
     "poll": {"*": (errno.EINTR,)},
@@ -92,7 +94,7 @@ POSSIBLE = {
     "mkdir": {"*": NO_ROOM},
     "fchmod": {"*": (errno.EIO, errno.EROFS)},
     "flock": {"*": (errno.ENOLCK, errno.EINTR)},
-    "bind": {"*": (errno.ENOMEM,)},
+    "bind": {"*": (errno.EADDRINUSE,)},
     "unlink": {"*": (errno.EIO, errno.EROFS)},
 }
 

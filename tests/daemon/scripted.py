@@ -462,8 +462,11 @@ class Session:
     def _part(self, uid, item):
         section, last = re.fullmatch(r"BODY\.PEEK\[([\d.]*)\](?:<0\.(\d+)>)?", item).groups()
         text = octets_of(self.box.parts.get((uid, section), "nothing\r\n"))
-        text = text[: int(last)] if last else text
-        return f"BODY[{section}]{'<0>' if last else ''} {{{len(text)}}}\r\n{text.decode(errors='surrogateescape')}"
+        if last:
+            text, section = text[: int(last)], f"{section}]<0>"
+        else:
+            section += "]"
+        return f"BODY[{section} {{{len(text)}}}\r\n{text.decode(errors='surrogateescape')}"
 
     def _on_logout(self):
         return ["* BYE until next time"], "left"
