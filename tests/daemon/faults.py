@@ -29,8 +29,8 @@ NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 EAI = errno.EIO
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
 
-# By name and kind of descriptor, "*" for the kinds that are not named; what is not here is let go,
-# since it does not fail (or nobody looks).
+# By name and kind of descriptor, "*" for the kinds that are not named. What is not here does not
+# fail (a write of 1 to an eventfd, eventfd(2)), or nobody looks.
 POSSIBLE = {
     "recv": {"tcp": (*AGAIN, -1, errno.ECONNRESET, errno.ETIMEDOUT), "unix": (*AGAIN, -1)},
     "read": {
@@ -43,7 +43,6 @@ POSSIBLE = {
     "write": {
         "tcp": (*AGAIN, -1, errno.EPIPE, errno.ENOBUFS),
         "memfd": (errno.EINTR, -1, errno.ENOSPC, errno.ENOMEM),
-        "event": AGAIN,
         "trace": (errno.EINTR, -1, *NO_ROOM),
         "file": (errno.EINTR, -1, *NO_ROOM),
     },

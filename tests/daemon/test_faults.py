@@ -287,3 +287,29 @@ def test_from_the_beginning(life):
         assert seconds < HANG_SECONDS, f"{fault}: it hangs"
         assert life.told() == life.mail.box.uids()[1:], f"{fault}: what was told is not what came"
         end(life)
+
+
+def test_to_the_end(life):
+    """It ends in time, as always, and nothing that was kept is lost by it."""
+
+    def live(fault=None):
+        life.mail.box.add(life.mail.box.uidnext)
+        life.daemon.start()
+        life.recover()
+        before = life.calls.counted()
+        if fault:
+            life.calls.plan(fault)
+        life.daemon.stop()
+        life.calls.clear()
+        life.bus.wait(lambda: not life.bus.owner, what="the name to be free")
+        print(fault)
+        assert life.told() == life.mail.box.uids()[1:], f"{fault}: what was told is not what came"
+        return life.calls.since(before)
+
+    life.daemon.start()
+    life.recover()
+    life.daemon.stop()
+    life.bus.wait(lambda: not life.bus.owner, what="the name to be free")
+    for fault in faults_of(live()):
+        live(fault)
+    live()
